@@ -1,0 +1,35 @@
+"""What can go wrong because of what a user gave us.
+
+Every message has three parts: what it is, what it must be, what to do. Anything else that is
+raised is a bug of ours.
+
+- `EventError`: the log, a mapping, or a row of it.
+- `SettingError`: a setting or an option.
+- `DatasetError`: a prepared DATASET.
+- `RunError`: a trained RUN or its checkpoint.
+- `StorageError`: the disk.
+"""
+
+
+class SkipwiseError(Exception):
+    """A mistake the user can mend; the message says how."""
+
+
+class EventError(SkipwiseError):
+    """The log cannot be read as events."""
+
+
+class SettingError(SkipwiseError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DatasetError(SkipwiseError):
+    """A prepared dataset is missing, damaged, or cannot answer the question."""
+
+
+class RunError(SkipwiseError):
+    """A trained run is missing, damaged, or does not fit the data."""
+
+
+class StorageError(SkipwiseError):
+    """A file could not be written; nothing half-written was left."""

@@ -1,0 +1,124 @@
+"""How a file or a folder comes to be on disk: whole, or not at all.
+
+    write aside (same disk) -> flush to disk -> rename over the old one
+
+- A crash, Ctrl-C or a full disk leaves the old content or nothing, never a half.
+
+Knows nobody; is read by every layer that writes.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from skipwise.errors import StorageError
+
+
+@contextlib.contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path; when the block ends well, it becomes `path` in one step.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _said_plainly(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield aside
+            _flush(aside)
+            aside.replace(path)
+            _flush(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder; when the block ends well, it becomes `path` in one step.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    with _said_plainly(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+        aside.chmod(0o755)
+        try:
+            yield aside
+            for file in sorted(aside.rglob("*")):
+                _flush(file)
+            _swap(aside, path)
+            _flush(path.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically; NaN becomes null.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    with replace_file(path) as aside:
+        aside.write_text(
+            json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _said_plainly(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno == errno.ENOSPC:
+            reason, remedy = "the disk is full", "Free some space, or choose another disk"
+        elif problem.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            reason, remedy = "the folder may not be written", "Choose a folder of your own"
+        else:
+            raise
+        raise StorageError(
+            f"{path} could not be written: {reason}. Nothing half-written was left. {remedy}."
+        ) from problem
+
+
+def _swap(new: Path, place: Path) -> None:
+    """Move a folder into place; an old one is first moved away, then deleted."""
+    if place.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
+        place.replace(old / "content")
+        new.replace(place)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        new.replace(place)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value
