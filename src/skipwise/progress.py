@@ -7,7 +7,7 @@ Knows nobody; is read by every layer.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -21,14 +21,8 @@ class Task(Protocol):
 class Progress(Protocol):
     """Whoever shows how far the work is."""
 
-    def task(self, what: str, *, total: float | None, unit: str) -> "_TaskContext":
+    def task(self, what: str, *, total: float | None, unit: str) -> AbstractContextManager[Task]:
         """Open a bar: `with progress.task("labels", total=7, unit="days") as task: ...`."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exception: object) -> bool | None: ...
 
 
 class _Silence:
@@ -36,7 +30,7 @@ class _Silence:
         """Say nothing."""
 
     @contextmanager
-    def task(self, what: str, *, total: float | None, unit: str) -> Iterator[Task]:  # noqa: ARG002
+    def task(self, what: str, *, total: float | None, unit: str) -> Iterator[Task]:  # noqa: ARG002 - the protocol names them
         """Open a bar nobody sees."""
         yield self
 

@@ -11,6 +11,7 @@ Knows nobody; is read by every layer.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -48,7 +49,7 @@ def check_setting(
         "<": (below, below is None or value < below),
         "<=": (at_most, at_most is None or value <= at_most),
     }
-    if all(holds for _, holds in bounds.values()) and value == value:
+    if all(holds for _, holds in bounds.values()) and not math.isnan(value):
         return
     wanted = " and ".join(
         f"{sign} {bound:g}" for sign, (bound, _) in bounds.items() if bound is not None
@@ -169,7 +170,7 @@ def _toml_value(text: str) -> Any:
 
 
 def _as_type(name: str, value: Any, hint: Any) -> Any:
-    """Fit a TOML/JSON value to a field's type: bool, int, float, str, tuple[X, ...], X | None, Literal."""
+    """Fit a TOML value to a type: bool, int, float, str, tuple[X, ...], X | None, Literal."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None or (value == "none" and type(None) in arguments):
