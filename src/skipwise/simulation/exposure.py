@@ -1,0 +1,183 @@
+"""What is shown to whom, where and in which session: the plan, before anyone watches.
+
+    WorldSettings, Viewers, Videos, rng  ->  plan_exposures  ->  Exposures, (N,) per column
+
+- Rows are ordered by viewer, then by time; the plan knows no outcome, so an outcome cannot choose
+  what is shown (the loop that lets it do so belongs to a serving system).
+- A session is cut into requests of up to `REQUEST_SIZE` videos, each on one surface.
+- Served: a topic the viewer leans to, then a video of it by popularity. Random: any video, with
+  the known propensity 1 / videos.
+- In a `skip_only` world a topic is shown in proportion to 1 / (1 - p_glance). What is then
+  *watched* falls evenly on all topics, loved or not, so that watched views tell nothing and only
+  the skips do.
+
+Knows `population`, `world`; is read by `odds`, `watching`, `clock` and `tables`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skipwise.simulation.population import Floats, Integers, Videos, Viewers
+from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
+
+SURFACES = ("feed", "discover", "following")
+"""Where videos are shown."""
+
+SURFACE_SHARES = (0.75, 0.15, 0.10)
+"""Share of requests on each surface."""
+
+REQUEST_SIZE = 6
+"""Most videos that one request brings."""
+
+SESSION_VIEWS = 10.0
+"""Mean number of views in a session, before the day's views run out."""
+
+SERVING_LEAN = 0.5
+"""How much the serving system leans to what a viewer likes (softmax of lean * taste)."""
+
+HOUR_WEIGHTS = (1, 0.5, 0.3, 0.2, 0.2, 0.4, 1, 2, 2, 2, 2, 3, 4, 3, 2, 2, 2, 3, 4, 5, 6, 6, 4, 2)
+"""How often sessions begin in each local hour, midnight first."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exposures:
+    """One row per impression, ordered by viewer, then time."""
+
+    viewer: Integers
+    """(N,) which viewer, ascending."""
+
+    video: Integers
+    """(N,) which video."""
+
+    session: Integers
+    """(N,) running number of the session over all viewers, ascending."""
+
+    request: Integers
+    """(N,) running number of the request over all viewers, ascending."""
+
+    position: Integers
+    """(N,) place in the request, from 0."""
+
+    surface: Integers
+    """(N,) place in SURFACES."""
+
+    is_random: NDArray[np.bool_]
+    """(N,) whether the video was drawn uniformly from all videos."""
+
+    session_starts_ms: Integers
+    """(S,) wanted start of each session, UTC epoch, ascending within a viewer."""
+
+
+def plan_exposures(
+    settings: WorldSettings, viewers: Viewers, videos: Videos, rng: np.random.Generator
+) -> Exposures:
+    """Draw who is shown what, on all days.
+
+    Returns:
+        The plan; empty columns when nobody came.
+    """
+    mean_views = np.outer(viewers.activity, np.full(settings.days, settings.views_per_viewer_day))
+    views = rng.poisson(mean_views)
+    viewer_day = np.repeat(np.arange(views.size), views.ravel())
+    viewer = viewer_day // settings.days
+    new_session = rng.random(viewer.size) < 1.0 / SESSION_VIEWS
+    new_session |= _changes(viewer_day)
+    session = np.cumsum(new_session) - 1
+    place = _place_in_run(session)
+    request = np.cumsum(place % REQUEST_SIZE == 0) - 1
+    surface = rng.choice(len(SURFACES), size=_count(request), p=SURFACE_SHARES)[request]
+    is_random = rng.random(viewer.size) < settings.random_share
+    served = _serve(settings, viewers, videos, viewer, rng)
+    at_random = rng.integers(0, settings.videos, size=viewer.size)
+    return Exposures(
+        viewer=viewer,
+        video=np.where(is_random, at_random, served),
+        session=session,
+        request=request,
+        position=place % REQUEST_SIZE,
+        surface=surface,
+        is_random=is_random,
+        session_starts_ms=_draw_starts(viewer_day[new_session], settings.days, rng),
+    )
+
+
+def run_length(key: Integers, session: Integers) -> Integers:
+    """Count how many rows just before, in the same session, have the same key.
+
+    Args:
+        key: (N,) what is compared.
+        session: (N,) sessions, ascending.
+
+    Returns:
+        (N,) counts >= 0.
+
+    >>> run_length(np.array([7, 7, 7, 5, 5, 5]), np.array([0, 0, 0, 0, 0, 1])).tolist()
+    [0, 1, 2, 0, 1, 0]
+    """
+    return _place_in_run(np.cumsum(_changes(key) | _changes(session)))
+
+
+def skip_only_logit(taste: Floats, taste_strength: float) -> Floats:
+    """Return the logit of a glance in a `skip_only` world: -2 * strength * taste, nothing else."""
+    return -2.0 * taste_strength * taste
+
+
+def _serve(
+    settings: WorldSettings,
+    viewers: Viewers,
+    videos: Videos,
+    viewer: Integers,
+    rng: np.random.Generator,
+) -> Integers:
+    """Draw a topic by the viewer's weights, then one of its videos by popularity."""
+    if settings.skip_only:
+        logit = skip_only_logit(viewers.first_tastes, settings.taste_strength)
+        weights = 1.0 + np.exp(logit)  # = 1 / (1 - p_glance)
+    else:
+        weights = np.exp(SERVING_LEAN * viewers.first_tastes)
+    topic = _draw_by_group(weights, viewer, rng)
+    by_topic = np.argsort(videos.topics[:, 0], kind="stable")
+    mass = np.cumsum(videos.popularity[by_topic])
+    ends = np.searchsorted(videos.topics[by_topic, 0], np.arange(settings.topics), side="right")
+    upper = mass[ends - 1]
+    lower = np.concatenate([[0.0], upper[:-1]])
+    wanted = lower[topic] + rng.random(viewer.size) * (upper - lower)[topic]
+    place = np.minimum(np.searchsorted(mass, wanted, side="right"), ends[topic] - 1)
+    video: Integers = by_topic[place]
+    return video
+
+
+def _draw_by_group(weights: Floats, group: Integers, rng: np.random.Generator) -> Integers:
+    """Draw a column of `weights` (G, K) for each `group` (N,), in proportion to its row."""
+    below = np.cumsum(weights, axis=1)
+    below = below / below[:, -1:] + np.arange(len(weights))[:, None]
+    drawn = np.searchsorted(below.ravel(), group + rng.random(group.size), side="right")
+    column: Integers = np.minimum(drawn - group * weights.shape[1], weights.shape[1] - 1)
+    return column
+
+
+def _draw_starts(viewer_day: Integers, days: int, rng: np.random.Generator) -> Integers:
+    """Draw the wanted start of each session, sorted within its viewer and day."""
+    weights = np.array(HOUR_WEIGHTS) / np.sum(HOUR_WEIGHTS)
+    hour = rng.choice(24, size=viewer_day.size, p=weights)
+    in_day = hour * 3_600_000 + rng.integers(0, 3_600_000, size=viewer_day.size)
+    in_day = in_day[np.lexsort((in_day, viewer_day))]
+    return (FIRST_DAY + viewer_day % days) * DAY_MS - UTC_OFFSET_MS + in_day
+
+
+def _changes(key: Integers) -> NDArray[np.bool_]:
+    """Mark the rows that differ from the row before; the first row does."""
+    return np.concatenate([np.ones(min(1, key.size), bool), key[1:] != key[:-1]])
+
+
+def _place_in_run(key: Integers) -> Integers:
+    """Return each row's place, from 0, among equal neighbours."""
+    starts = np.flatnonzero(_changes(key))
+    lengths = np.diff(np.append(starts, key.size))
+    return np.arange(key.size) - np.repeat(starts, lengths)
+
+
+def _count(ascending: Integers) -> int:
+    return int(ascending[-1]) + 1 if ascending.size else 0

@@ -1,0 +1,92 @@
+"""What makes a viewer leave at once, apart from the mood he is in.
+
+    WorldSettings, Viewers, Videos, Exposures  ->  odds_before_mood  ->  affinity (N,), parts (N, 9)
+
+- The logit of a glance is a sum of named parts: intercept, taste, author, patience, quality,
+  surface, fatigue (the same topic again and again in a session), hour at which the session was to
+  begin, and mood, which depends on outcomes and is filled in by `watching`.
+- The intercept makes the mean probability what the settings ask for.
+- In a `skip_only` world taste is the only part.
+
+All forms and numbers are our own choice, set by eye to KuaiRand-Pure's shares.
+Knows `exposure`, `population`, `world`; is read by `watching` and `tables`.
+"""
+
+import numpy as np
+
+from skipwise.simulation.exposure import Exposures, run_length, skip_only_logit
+from skipwise.simulation.population import Floats, Integers, Videos, Viewers, tastes_on
+from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
+
+PART_NAMES = (
+    "intercept",
+    "taste",
+    "author",
+    "patience",
+    "quality",
+    "surface",
+    "fatigue",
+    "hour",
+    "mood",
+)
+"""What the logit of a glance is the sum of."""
+
+SURFACE_PARTS = np.array([-0.35, 1.9, -1.0])
+"""Part of each surface in the logit of a glance, in the order of SURFACES."""
+
+FATIGUE_PER_VIEW, LONGEST_FATIGUE = 0.15, 4
+"""Part of each view of the same topic just before; views that count."""
+
+
+def odds_before_mood(
+    settings: WorldSettings, viewers: Viewers, videos: Videos, exposures: Exposures
+) -> tuple[Floats, Floats]:
+    """Return (N,) affinities and (N, 9) parts, the mood's column still 0."""
+    viewer, video = exposures.viewer, exposures.video
+    started_ms = exposures.session_starts_ms[exposures.session] + UTC_OFFSET_MS
+    days_in = started_ms / DAY_MS - FIRST_DAY
+    taste = _mean_taste(viewers, viewer, videos.topics[video], days_in)
+    parts = np.zeros((viewer.size, len(PART_NAMES)))
+    if settings.skip_only:
+        parts[:, 1] = skip_only_logit(taste, settings.taste_strength)
+        return settings.taste_strength * taste, parts
+    to_topic = settings.taste_strength * taste
+    traits = viewers.author_traits[viewer] * videos.author_traits[video]
+    to_author = 0.4 * settings.taste_strength * traits.sum(axis=1)
+    parts[:, 1] = -1.3 * to_topic
+    parts[:, 2] = -1.3 * to_author
+    parts[:, 3] = -viewers.patience[viewer]
+    parts[:, 4] = -0.9 * videos.quality[video]
+    parts[:, 5] = SURFACE_PARTS[exposures.surface]
+    repeats = run_length(videos.topics[video, 0], exposures.session)
+    parts[:, 6] = FATIGUE_PER_VIEW * np.minimum(repeats, LONGEST_FATIGUE)
+    parts[:, 7] = -0.2 * np.cos(2.0 * np.pi * (started_ms / DAY_MS - 21.0 / 24.0))  # calm at 21 h
+    parts[:, 0] = _intercept(parts.sum(axis=1), settings.glance_share)
+    return to_topic + to_author, parts
+
+
+def sigmoid(logit: Floats) -> Floats:
+    """Turn logits into probabilities."""
+    p: Floats = 1.0 / (1.0 + np.exp(-logit))
+    return p
+
+
+def _mean_taste(viewers: Viewers, viewer: Integers, topics: Integers, days_in: Floats) -> Floats:
+    """Average a viewer's tastes over the topics of a video, (N, 3) with -1 for none."""
+    total: Floats = np.zeros(viewer.size)
+    for topic in topics.T:
+        total += np.where(topic >= 0, tastes_on(viewers, viewer, topic, days_in), 0.0)
+    total /= (topics >= 0).sum(axis=1)
+    return total
+
+
+def _intercept(logits: Floats, wanted_share: float) -> float:
+    """Find, by bisection, what to add so that the mean of the sigmoids is as wanted."""
+    low, high = -20.0, 20.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if logits.size and sigmoid(logits + middle).mean() < wanted_share:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

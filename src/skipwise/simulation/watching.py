@@ -1,0 +1,198 @@
+"""How long a shown video is watched, whether it is liked, and what the odds were.
+
+    WorldSettings, Viewers, Videos, Exposures, rng  ->  watch  ->  Outcomes, Truth, (N,) per column
+
+One watch, w seconds of a video of d >= 5 s:
+
+    glance    with p = sigmoid(sum of the parts of `odds`): w uniform in [0, 3)
+    stay      w = 3 + X, X with survival exp(-sqrt(x / scale)): interest is lost ever more slowly
+    finish    where 3 + X >= d: w = d and up to half a second, or now and then a second watch
+
+- Only the mood reads outcomes, and only earlier ones: glances just before, in the same session,
+  make the next one likelier.
+- In a `skip_only` world there is no mood, the scale is one number, and nothing is liked.
+- The probabilities stay apart, in `Truth`; shuffling moves outcomes and leaves them as they were.
+
+All forms and numbers are our own choice, set by eye to KuaiRand-Pure's shares.
+Knows `odds`, `exposure`, `population`, `world`; is read by `tables` and `log`.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skipwise.progress import Progress
+from skipwise.simulation.exposure import Exposures
+from skipwise.simulation.odds import odds_before_mood, sigmoid
+from skipwise.simulation.population import Floats, Integers, Videos, Viewers
+from skipwise.simulation.world import WorldSettings
+
+GLANCE_MS = 3000
+"""A glance ends before this."""
+
+SCALE_S = 30.0
+"""Typical scale of the time a viewer stays beyond a glance."""
+
+FINISH_JITTER_MS = 500
+"""A finished watch may run on for less than this."""
+
+REWATCH_SHARE = 0.08
+"""Share of finished watches that go on, for a uniform part of the video."""
+
+MOOD_PER_GLANCE, LONGEST_MOOD, MEAN_MOOD = 0.2, 4, 0.65
+"""Part of each glance just before; glances that count; their mean number if 40 % are glances."""
+
+FLAG_NAMES = ("liked", "followed", "commented", "shared", "disliked")
+"""Explicit feedback, in the order of the event table."""
+
+FLAG_SHARES = (0.018, 0.0012, 0.0035, 0.0012, 0.0013)
+"""Probability of each at affinity 0 among the watches it can follow: a glance for a dislike, any
+other watch for the rest."""
+
+FLAG_SLOPES = (0.9, 1.0, 0.7, 0.8, -1.2)
+"""How the log of that probability grows with affinity."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcomes:
+    """What viewers did, one row per impression."""
+
+    watch_ms: Integers
+    """(N,) >= 0, replays included."""
+
+    flags: NDArray[np.bool_]
+    """(N, 5) explicit feedback, in the order of FLAG_NAMES."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """What a log never tells, one row per impression."""
+
+    p_glance: Floats
+    """(N,) probability of a glance, given everything before."""
+
+    expected_watch_s: Floats
+    """(N,) expected watch time, replays included."""
+
+    affinity: Floats
+    """(N,) liking of topic and author; 0 is indifferent."""
+
+    parts: Floats
+    """(N, 9) parts of the logit of `p_glance`, in the order of PART_NAMES."""
+
+
+def watch(
+    settings: WorldSettings,
+    viewers: Viewers,
+    videos: Videos,
+    exposures: Exposures,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> tuple[Outcomes, Truth]:
+    """Let everyone watch what they are shown."""
+    affinity, parts = odds_before_mood(settings, viewers, videos, exposures)
+    mood_per_glance = 0.0 if settings.skip_only else MOOD_PER_GLANCE
+    glanced, parts[:, -1] = leave_at_once(
+        parts.sum(axis=1), exposures, mood_per_glance, rng, progress
+    )
+    p_glance = sigmoid(parts.sum(axis=1))
+    duration_ms = videos.duration_ms[exposures.video]
+    scale_s = _scale_s(settings, affinity, videos.quality[exposures.video])
+    watch_ms = _watch_ms(glanced, scale_s, duration_ms, rng)
+    flags = rng.random((glanced.size, len(FLAG_NAMES))) < _p_flags(settings, affinity, glanced)
+    outcomes = Outcomes(watch_ms=watch_ms, flags=flags)
+    if settings.shuffle_outcomes:
+        dealt = rng.permutation(glanced.size)
+        outcomes = replace(outcomes, watch_ms=watch_ms[dealt], flags=flags[dealt])
+    expected_s = expected_watch_s(p_glance, scale_s, duration_ms / 1000.0)
+    truth = Truth(p_glance=p_glance, expected_watch_s=expected_s, affinity=affinity, parts=parts)
+    return outcomes, truth
+
+
+def leave_at_once(
+    logits: Floats,
+    exposures: Exposures,
+    mood_per_glance: float,
+    rng: np.random.Generator,
+    progress: Progress,
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Decide who leaves at once, step by step, all viewers together.
+
+    Viewers with more impressions come first, so that those still watching are a slice.
+
+    Returns:
+        (N,) who left at once, and (N,) the mood's part of the logit.
+    """
+    drawn = rng.random(logits.size)
+    glanced, mood = np.zeros(logits.size, bool), np.zeros(logits.size)
+    _, first_row, views = np.unique(exposures.viewer, return_index=True, return_counts=True)
+    by_views = np.argsort(-views, kind="stable")
+    first_row, views = first_row[by_views], views[by_views]
+    still_watching = np.searchsorted(-views, -np.arange(views.max(initial=0)), side="left")
+    run, last_session = np.zeros(views.size), np.full(views.size, -1)
+    with progress.task("viewers watch", total=drawn.size, unit="impressions") as task:
+        for step, watching in enumerate(still_watching):
+            rows = first_row[:watching] + step
+            session = exposures.session[rows]
+            run = np.where(session == last_session[:watching], run[:watching], 0.0)
+            mood[rows] = mood_per_glance * (np.minimum(run, LONGEST_MOOD) - MEAN_MOOD)
+            glanced[rows] = drawn[rows] < sigmoid(logits[rows] + mood[rows])
+            run, last_session = np.where(glanced[rows], run + 1.0, 0.0), session
+            task.advance(int(watching))
+    return glanced, mood
+
+
+def expected_watch_s(p_glance: Floats, scale_s: Floats, duration_s: Floats) -> Floats:
+    """Return the mean of the watch process above.
+
+        E[w] = p 1.5 + (1 - p) (3 + 2 s (1 - (1 + x) e^-x) + e^-x (jitter / 2 + r d / 2)),
+        x = sqrt((d - 3) / s)
+
+    where the middle term is the integral of exp(-sqrt(t / s)) over 0 <= t <= d - 3 (substitute
+    u = sqrt(t / s)) and r is REWATCH_SHARE.
+
+    Args:
+        p_glance: (N,) probability of a glance.
+        scale_s: (N,) seconds, > 0.
+        duration_s: (N,) seconds, >= 3.
+
+    Returns:
+        (N,) seconds.
+    """
+    glance_s = GLANCE_MS / 1000.0
+    reach = np.sqrt((duration_s - glance_s) / scale_s)
+    finishes = np.exp(-reach)
+    stays_s = 2.0 * scale_s * (1.0 - (1.0 + reach) * finishes)
+    runs_on_s = FINISH_JITTER_MS / 2000.0 + REWATCH_SHARE * duration_s / 2.0
+    stayed_s = glance_s + stays_s + finishes * runs_on_s
+    return p_glance * glance_s / 2.0 + (1.0 - p_glance) * stayed_s
+
+
+def _scale_s(settings: WorldSettings, affinity: Floats, quality: Floats) -> Floats:
+    if settings.skip_only:
+        return np.full(affinity.size, SCALE_S)
+    return SCALE_S * np.exp(0.6 * affinity + 0.4 * quality)
+
+
+def _watch_ms(
+    glanced: NDArray[np.bool_], scale_s: Floats, duration_ms: Integers, rng: np.random.Generator
+) -> Integers:
+    """Draw whole milliseconds: below GLANCE_MS for a glance, never below it otherwise."""
+    glance_ms = rng.integers(0, GLANCE_MS, size=glanced.size)
+    stay_ms = GLANCE_MS + 1000.0 * scale_s * rng.exponential(size=glanced.size) ** 2
+    jitter_ms = rng.integers(0, FINISH_JITTER_MS, size=glanced.size)
+    again = rng.random(glanced.size) < REWATCH_SHARE
+    again_ms = np.where(again, rng.random(glanced.size) * duration_ms, 0.0)
+    finish_ms = duration_ms + jitter_ms + again_ms
+    stayed_ms = np.where(stay_ms >= duration_ms, finish_ms, stay_ms)
+    return np.where(glanced, glance_ms, stayed_ms).astype(np.int64)
+
+
+def _p_flags(settings: WorldSettings, affinity: Floats, glanced: NDArray[np.bool_]) -> Floats:
+    """Return (N, 5) probabilities of explicit feedback after this watch."""
+    if settings.skip_only:
+        return np.zeros((glanced.size, len(FLAG_NAMES)))
+    follows = glanced[:, None] == np.array([name == "disliked" for name in FLAG_NAMES])
+    p = np.array(FLAG_SHARES) * np.exp(np.outer(affinity, FLAG_SLOPES))
+    return np.where(follows, np.minimum(p, 1.0), 0.0)
