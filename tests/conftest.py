@@ -1,9 +1,15 @@
 """What several test folders share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from worlds import SMALL_WORLD, prepared, prepared_world, reduced_kuairand
+
+from skipwise.features.dataset import Dataset
+from skipwise.simulation.world import planted_world
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -18,3 +24,39 @@ def kuairand_pure() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_dataset(kuairand_pure: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Every event of one in 90 KuaiRand-Pure viewers, with their untimed past."""
+    folder = tmp_path_factory.mktemp("real")
+    log = reduced_kuairand(kuairand_pure, folder / "log", one_viewer_in=90)
+    return prepared(log, folder / "DATASET")
+
+
+@pytest.fixture(scope="session")
+def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A simulated log of 40 viewers and 5 days; the log itself lies beside it, in `log`."""
+    return prepared_world(tmp_path_factory.mktemp("small"), SMALL_WORLD)
+
+
+@pytest.fixture(scope="session")
+def planted_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A world in which only past skips tell what will be skipped."""
+    return prepared_world(tmp_path_factory.mktemp("planted"), planted_world(seed=1))
+
+
+@pytest.fixture(scope="session")
+def shuffled_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The same world with its outcomes dealt out anew: nothing tells anything."""
+    world = planted_world(seed=1, shuffle_outcomes=True)
+    return prepared_world(tmp_path_factory.mktemp("shuffled"), world)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, on which sums have one order; give the others back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

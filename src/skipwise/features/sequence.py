@@ -1,0 +1,70 @@
+"""In what order a viewer's events stand, and where each stands in its session.
+
+    events (N)  ->  add_sequence  ->  the rows with `session_place`, `glance_run`
+
+- Order: untimed events first, in the order of their source; then by `shown_at_ms`, then by source.
+- A pause longer than `session_gap_s` between two showings starts a new session.
+- A run of glances ends at any other outcome, an unknown one too, and at the end of a session.
+- An untimed event belongs to no session: place 0, run 0.
+
+Reads `known`'s columns and the glance label; is read by `prepare`.
+"""
+
+import ibis
+from ibis.expr.types import Table
+
+SEQUENCE_ORDER = ("viewer", "shown_at_ms", "source_order")
+"""Sorting by these, with -1 for an untimed `shown_at_ms`, gives every viewer's sequence."""
+
+_LONGEST = 32_767
+"""What int16 holds; later places and longer runs read as this."""
+
+
+def add_sequence(events: Table, session_gap_s: float) -> Table:
+    """Find each event's place in its session and the run of glances it ends.
+
+    Args:
+        events: `viewer`, `shown_at_ms` (-1 where untimed), `source_order`, `label_glance` (-1
+            unknown, 0, 1).
+        session_gap_s: A longer pause between two showings starts a new session, > 0.
+
+    Returns:
+        The rows with `session_place` (int16, 0 = first of its session) and `glance_run` (int16,
+        glances in a row that end with this event, within the session).
+    """
+    of_viewer = ibis.window(group_by="viewer", order_by=["shown_at_ms", "source_order"])
+    timed = events.shown_at_ms >= 0
+    before_ms = events.shown_at_ms.lag().over(of_viewer)
+    starts = before_ms.isnull() | (before_ms < 0) | (
+        events.shown_at_ms - before_ms > round(session_gap_s * 1000)
+    )  # fmt: skip
+    table = events.mutate(_starts=(timed & starts).cast("int32"))
+    so_far = ibis.window(
+        group_by="viewer", order_by=["shown_at_ms", "source_order"], preceding=None, following=0
+    )
+    table = table.mutate(
+        _session=table._starts.sum().over(so_far),
+        _glances=(table.label_glance == 1).cast("int32").sum().over(so_far),
+    )
+    in_session = ibis.window(
+        group_by=["viewer", "_session"],
+        order_by=["shown_at_ms", "source_order"],
+        preceding=None,
+        following=0,
+    )
+    # Glances up to the last other outcome, or the session's start, are not in the run.
+    is_glance = (table.label_glance == 1).cast("int32")
+    at_breaks = (is_glance == 0).ifelse(
+        table._glances, table._starts * (table._glances - is_glance)
+    )
+    place = table.count().over(in_session) - 1
+    run = table._glances - at_breaks.max().over(in_session)
+    timed = table.shown_at_ms >= 0
+    return table.mutate(
+        session_place=_as_int16(timed.ifelse(place, 0)),
+        glance_run=_as_int16(timed.ifelse(run, 0)),
+    ).drop("_starts", "_session", "_glances")
+
+
+def _as_int16(value: ibis.expr.types.IntegerValue) -> ibis.expr.types.IntegerValue:
+    return ibis.least(value, _LONGEST).cast("int16")
