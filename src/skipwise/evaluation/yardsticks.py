@@ -1,0 +1,188 @@
+"""How would simple predictors do on the same rows, with the same state?
+
+    training rows and scored rows of a Dataset  ->  score_baselines  ->  {baseline: Scored}
+
+- A baseline reads the counters of the form the mode allows, frozen where the mode freezes them, and
+  learns from the training window alone.
+
+Reads `baselines` and `boosting`; is read by `evaluate`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skipwise.evaluation.baselines import (
+    RateSettings,
+    counted_objectives,
+    counter_features,
+    random_order,
+    surface_rates,
+    training_rate,
+    video_rate,
+    viewer_surface_rate,
+)
+from skipwise.evaluation.scored import Scored
+from skipwise.evaluation.trees import lightgbm_baseline
+from skipwise.features.dataset import Dataset
+from skipwise.features.stretches import CounterForm
+from skipwise.progress import SILENT, Progress
+from skipwise.settings import check_choice
+
+Probabilities = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Yardstick:
+    """What every baseline is given."""
+
+    dataset: Dataset
+    """Whose rows are learnt from."""
+    state: Dataset
+    """The same, with the state the rows are scored with."""
+    training_rows: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    """(N,) scored event rows, rising."""
+    form: CounterForm
+    objectives: tuple[str, ...]
+
+    def labels(self, objective: str) -> NDArray[np.int8]:
+        """Return the training rows' labels."""
+        found: NDArray[np.int8] = self.dataset.events[f"label_{objective}"].take(self.training_rows)
+        return found
+
+    def counters(self, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (rows, K) counters of the allowed form."""
+        column = dataset.counters_event if self.form == "event" else dataset.counters_day
+        found: NDArray[np.float32] = column.take(dataset.events["counter_row"].take(rows))
+        return found
+
+    def surfaces(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (rows,) surface codes."""
+        return self.dataset.events["surface"].take(rows).astype(np.int64)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Objectives that counters answer."""
+        counted = counted_objectives(self.dataset.counter_names)
+        return tuple(name for name in self.objectives if name in counted)
+
+
+def score_baselines(
+    yardstick: Yardstick, names: tuple[str, ...], scored: Scored, progress: Progress = SILENT
+) -> dict[str, Scored]:
+    """Score the rows by each baseline.
+
+    Args:
+        yardstick: The rows and their state.
+        names: Of `BASELINES`.
+        scored: The model's own scores of the same rows, whose outcomes and groups are kept.
+        progress: Who is told.
+
+    Raises:
+        SettingError: An unknown baseline, or LightGBM is not installed.
+    """
+    found = {}
+    with progress.task("baselines", total=len(names), unit="baselines") as task:
+        for name in names:
+            check_choice("baselines", name, BASELINES)
+            found[name] = dataclasses.replace(
+                scored,
+                probabilities=BASELINES[name](yardstick),
+                expected_watch_s=np.full(scored.num_rows, np.nan),
+            )
+            task.advance(note=name)
+    return found
+
+
+def available_baselines() -> tuple[str, ...]:
+    """Name the baselines that can be run here: trees need the extra `[baselines]`."""
+    try:
+        import lightgbm  # noqa: F401, PLC0415 - asked for only here, since it is an extra
+    except ImportError:
+        return tuple(name for name in BASELINES if name != "lightgbm")
+    return tuple(BASELINES)
+
+
+def _video_rate(yardstick: Yardstick) -> Probabilities:
+    counters = yardstick.counters(yardstick.state, yardstick.rows)
+    return {
+        name: video_rate(
+            counters,
+            yardstick.dataset.counter_names,
+            name,
+            overall_rate=training_rate(yardstick.labels(name)),
+        )
+        for name in yardstick.counted
+    }
+
+
+def _viewer_surface_rate(yardstick: Yardstick) -> Probabilities:
+    counters = yardstick.counters(yardstick.state, yardstick.rows)
+    surfaces = yardstick.surfaces(yardstick.rows)
+    num_surfaces = len(yardstick.dataset.description["surfaces"]) + 1
+    found = {}
+    for name in yardstick.counted:
+        labels = yardstick.labels(name)
+        overall = training_rate(labels)
+        known = surface_rates(yardstick.surfaces(yardstick.training_rows), labels, RateSettings())
+        rates = np.full(max(num_surfaces, len(known)), overall)
+        rates[: len(known)] = known
+        found[name] = viewer_surface_rate(
+            counters,
+            yardstick.dataset.counter_names,
+            name,
+            surfaces=surfaces,
+            rate_of_surface=rates,
+            overall_rate=overall,
+        )
+    return found
+
+
+def _random(yardstick: Yardstick) -> Probabilities:
+    return {
+        name: random_order(
+            len(yardstick.rows), overall_rate=training_rate(yardstick.labels(name)), seed=place
+        )
+        for place, name in enumerate(yardstick.objectives)
+    }
+
+
+def _lightgbm(yardstick: Yardstick) -> Probabilities:
+    training = _tree_features(yardstick, yardstick.dataset, yardstick.training_rows)
+    test = _tree_features(yardstick, yardstick.state, yardstick.rows)
+    categorical = [training.shape[1] - len(_TREE_COLUMNS)]
+    return {
+        name: lightgbm_baseline(
+            training, yardstick.labels(name), test, seed=0, categorical=categorical
+        )
+        for name in yardstick.objectives
+    }
+
+
+_TREE_COLUMNS = ("surface", "hour", "duration_s")
+
+
+def _tree_features(
+    yardstick: Yardstick, dataset: Dataset, rows: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return (rows, F): views and rates of every counter, and surface, hour, duration last."""
+    features, _ = counter_features(
+        yardstick.counters(dataset, rows),
+        dataset.counter_names,
+        overall_rates={name: training_rate(yardstick.labels(name)) for name in yardstick.counted},
+        extra={name: dataset.events[name].take(rows).astype(np.float64) for name in _TREE_COLUMNS},
+    )
+    return features
+
+
+BASELINES: Mapping[str, Callable[[Yardstick], Probabilities]] = {
+    "video_rate": _video_rate,
+    "viewer_surface_rate": _viewer_surface_rate,
+    "random": _random,
+    "lightgbm": _lightgbm,
+}
+"""Name -> how it predicts."""
