@@ -1,0 +1,146 @@
+"""One curve that answers every question about watch time (SPEC 5): S(t) = P(w > t).
+
+    hazards_MK, duration_s  ->  WatchCurve  ->  S(t) for any t, E[w], log-likelihood of a watch
+
+- Piecewise exponential: in bin k of the fixed grid a viewer leaves at a constant rate, so
+  log S falls linearly inside a bin and S is defined at every t, not only on the grid.
+- Reaching the end is not losing interest: from the video's end on, another rate counts, that of
+  replays. The curve before the end says nothing of what would have come after it, and the other
+  way round: the end is a censoring of interest.
+- A glance, an effective, a long and a finished view are cuts of this one curve, so they cannot
+  contradict each other: S never rises.
+
+Source of the idea: survival analysis with piecewise-constant hazards (Friedman, 1982); the cuts are
+SPEC 3's labels. Is read by `objectives` and `losses`. No I/O.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from skipwise.labels.grid import GRID_S
+
+NUM_HAZARDS = len(GRID_S)
+"""K outputs: one per bin of the grid but the open last one, and one for replays."""
+REPLAY_RATE_AT_MOST = 60.0
+"""Replays end at most this fast, per duration: about a frame or two past the end of a clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCurve:
+    """Watch-time curves of M candidates."""
+
+    log_survival_MK: Tensor
+    """(M, bins + 1) log S at each grid edge, as if the video never ended; 0 at t = 0."""
+    replay_rate_M: Tensor
+    """(M,) > 0, rate of leaving after the end, per duration."""
+    duration_s_M: Tensor
+    """(M,) seconds; NaN where unknown: then the curve has no end."""
+
+    @classmethod
+    def from_outputs(cls, outputs_MK: Tensor, duration_s_M: Tensor) -> "WatchCurve":
+        """Turn a network's K raw outputs into curves.
+
+        Args:
+            outputs_MK: (M, NUM_HAZARDS) any real numbers.
+            duration_s_M: (M,) seconds, NaN unknown.
+
+        Returns:
+            Curves; log S(edge k) = - sum of softplus(output) over the bins before k.
+        """
+        drops = functional.softplus(outputs_MK[:, :-1])
+        log_survival = -functional.pad(drops.cumsum(1), (1, 0))
+        replay = functional.softplus(outputs_MK[:, -1]) + 1e-3
+        return cls(log_survival, replay.clamp(max=REPLAY_RATE_AT_MOST), duration_s_M.to(outputs_MK))
+
+    def log_survival(self, at_s_M: Tensor) -> Tensor:
+        """Return log P(w > t), or log P(w >= t): they are equal, w being continuous.
+
+        Args:
+            at_s_M: (M,) seconds >= 0; inf gives -inf-like small numbers, NaN gives NaN.
+
+        Returns:
+            (M,) <= 0.
+        """
+        at = at_s_M.to(self.log_survival_MK)
+        end = torch.where(
+            self.duration_s_M.isnan(), torch.full_like(at, torch.inf), self.duration_s_M
+        )
+        within = torch.minimum(at, end)
+        past_durations = torch.where(
+            end.isinf(), torch.zeros_like(at), (at - end).clamp(min=0) / end
+        )
+        return self._interest(within) - self.replay_rate_M * past_durations
+
+    def survival(self, at_s_M: Tensor) -> Tensor:
+        """Return P(w > t), (M,) in [0, 1]."""
+        return self.log_survival(at_s_M).exp()
+
+    def expected_watch_s(self, up_to_s: float) -> Tensor:
+        """Return E[min(w, up_to_s)] = integral of S from 0 to up_to_s, (M,) seconds.
+
+        Each bin's integral is exact: (S_a - S_b) / rate.
+        """
+        edges = torch.tensor(GRID_S).to(self.log_survival_MK)
+        end = torch.where(self.duration_s_M.isnan(), up_to_s, self.duration_s_M).clamp(max=up_to_s)
+        start, widths = edges[:-1], edges.diff()
+        share = ((end[:, None] - start) / widths).clamp(0, 1)
+        drop = -self.log_survival_MK.diff(dim=1) * share
+        before_end = (self.log_survival_MK[:, :-1].exp() * widths * share * _mean_decay(drop)).sum(
+            1
+        )
+        beyond_grid = (end - edges[-1]).clamp(min=0) * self.log_survival_MK[:, -1].exp()
+        duration = torch.where(self.duration_s_M.isnan(), up_to_s, self.duration_s_M)
+        after = (up_to_s - duration).clamp(min=0)
+        replay = (
+            self._interest(end).exp() * after * _mean_decay(self.replay_rate_M * after / duration)
+        )
+        return before_end + beyond_grid + replay
+
+    def log_likelihood(self, watch_s_M: Tensor) -> Tensor:
+        """Return the log-likelihood of watches.
+
+        A watch that ended before the video did in bin [a, b): log(S(a) - S(min(b, d))). One that
+        reached the end: log S(d), and past it the density of the replay rate, per duration, of
+        which no more than three durations count. One beyond the grid: log S(last edge).
+
+        Args:
+            watch_s_M: (M,) seconds >= 0, NaN where unknown.
+
+        Returns:
+            (M,) natural logs; 0 where unknown.
+        """
+        watch = torch.nan_to_num(watch_s_M.to(self.log_survival_MK), nan=0.0)
+        end = torch.where(
+            self.duration_s_M.isnan(), torch.full_like(watch, torch.inf), self.duration_s_M
+        )
+        edges = torch.tensor(GRID_S).to(watch)
+        bin_M = torch.bucketize(watch, edges, right=True) - 1
+        beyond = watch >= edges[-1]
+        start = edges[bin_M]
+        stop = torch.minimum(edges[(bin_M + 1).clamp(max=len(edges) - 1)], end)
+        log_start = self._interest(torch.minimum(start, end))
+        drop = (log_start - self._interest(stop)).clamp(min=1e-8)
+        left_early = log_start + torch.log(-torch.expm1(-drop))
+        reached = self._interest(torch.where(end.isinf(), watch, end))
+        past = torch.where(end.isinf(), torch.zeros_like(watch), (watch - end) / end).clamp(0, 3)
+        replayed = reached + torch.log(self.replay_rate_M) - self.replay_rate_M * past
+        likelihood = torch.where(watch >= end, replayed, torch.where(beyond, log_start, left_early))
+        return torch.where(watch_s_M.isnan(), torch.zeros_like(likelihood), likelihood)
+
+    def _interest(self, at_s_M: Tensor) -> Tensor:
+        """Return log S at (M,) seconds as if the video never ended; flat beyond the grid."""
+        edges = torch.tensor(GRID_S).to(self.log_survival_MK)
+        at = at_s_M.clamp(0, GRID_S[-1])
+        bin_M = (torch.bucketize(at, edges, right=True) - 1).clamp(0, len(edges) - 2)
+        low = self.log_survival_MK.gather(1, bin_M[:, None]).squeeze(1)
+        high = self.log_survival_MK.gather(1, bin_M[:, None] + 1).squeeze(1)
+        return low + (high - low) * (at - edges[bin_M]) / (edges[bin_M + 1] - edges[bin_M])
+
+
+def _mean_decay(drop: Tensor) -> Tensor:
+    """Return (1 - exp(-x)) / x, 1 at x = 0: the mean of a decaying exponential over a unit."""
+    safe = drop.clamp(min=1e-6)
+    return -torch.expm1(-safe) / safe

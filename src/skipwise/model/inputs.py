@@ -1,0 +1,375 @@
+"""How ids, buckets and counters become vectors.
+
+    Stretches + Catalogue  ->  to_batch    ->  Batch of tensors
+    Batch                  ->  InputLayer  ->  Inputs: vectors of events, candidates, context, ...
+
+- A video's vector is made once per batch, however often it is shown in it.
+- What a row counts for is a rate smoothed towards the training window's own, as a logit, so that
+  "never seen" reads as "average" and its views say how sure that is.
+- B stretches, T events, M candidates, D width, U different videos in the batch.
+
+Reads `features` for the arrays; is read by `recommender`. No I/O.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skipwise.features.stretches import (
+    NUM_GAP_BUCKETS,
+    NUM_PLACES,
+    NUM_RUNS,
+    WATCH_SHARE_EDGES,
+    Context,
+    Stretches,
+)
+from skipwise.features.vocabulary import UNSEEN, Catalogue
+from skipwise.labels.feedback import GROUP_OF, Feedback
+from skipwise.settings import check_setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSettings:
+    """How inputs are embedded."""
+
+    id_dropout: float = 0.1
+    """Share of videos whose id is hidden in a training batch, so that new ones are no surprise."""
+    counter_prior: float = 10.0
+    """Views' worth of the training window's rate that every counted rate starts from."""
+    use_counters: bool = True
+    use_context: bool = True
+    """Whether surface, hour, gap, place and run of glances are read."""
+    use_feedback: bool = True
+    """Whether the encoder sees how past events ended; off, every past event looks alike."""
+
+    def __post_init__(self) -> None:
+        check_setting("inputs.id_dropout", self.id_dropout, at_least=0, below=1)
+        check_setting("inputs.counter_prior", self.counter_prior, above=0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputSizes:
+    """How many rows each table needs; taken from a vocabulary."""
+
+    videos: int
+    authors: int
+    topics: int
+    surfaces: int
+    duration_buckets: int
+    video_categories: tuple[int, ...]
+    video_numbers: int
+    viewer_categories: tuple[int, ...]
+    viewer_numbers: int
+    counters: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContextBatch:
+    """Context buckets as tensors, (B, T) or (M,)."""
+
+    surface: Tensor
+    hour: Tensor
+    gap: Tensor
+    place: Tensor
+    run: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoBatch:
+    """Content of the U different videos of a batch."""
+
+    video: Tensor
+    """(U,) vocabulary indices."""
+    author: Tensor
+    author_code: Tensor
+    """(U,) catalogue codes, which tell unseen authors apart; 0 unknown."""
+    topics: Tensor
+    """(U, topics)"""
+    duration_bucket: Tensor
+    categories: Tensor
+    numbers: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One batch of stretches and candidates; see the module header for the letters."""
+
+    videos: VideoBatch
+    token_video: Tensor
+    """(B, T) places in `videos`."""
+    token_valid: Tensor
+    """(B, T) bool."""
+    feedback: Tensor
+    """(B, T)"""
+    watch_share: Tensor
+    """(B, T)"""
+    token_context: ContextBatch
+    token_time_s: Tensor
+    """(B, T) float64, NaN unknown."""
+    stretch: Tensor
+    """(M,) which stretch."""
+    candidate_video: Tensor
+    """(M,) places in `videos`."""
+    candidate_context: ContextBatch
+    candidate_time_s: Tensor
+    """(M,) float64."""
+    prefix: Tensor
+    """(M,) visible events."""
+    viewer_categories: Tensor
+    """(M, categorical extras)"""
+    viewer_numbers: Tensor
+    """(M, numeric extras)"""
+    counters: Tensor
+    """(M, K) float32, raw counts."""
+    targets: Mapping[str, Tensor]
+    """(M,) each."""
+    day: Tensor
+    """(M,)"""
+    row: NDArray[np.int64]
+    """(M,) event rows."""
+
+
+def to_batch(
+    stretches: Stretches, catalogue: Catalogue, device: torch.device | str = "cpu"
+) -> Batch:
+    """Turn a batch of arrays into tensors, in a model's indices.
+
+    Args:
+        stretches: From `read_stretches`.
+        catalogue: From `bind`, for the same dataset.
+        device: Where the tensors go.
+
+    Returns:
+        The batch.
+    """
+    token_valid = stretches.video >= 0
+    shown = np.concatenate([stretches.video[token_valid], stretches.candidate_video])
+    different, place = np.unique(shown, return_inverse=True)
+    token_video = np.zeros(stretches.video.shape, dtype=np.int64)
+    token_video[token_valid] = place[: token_valid.sum()]
+    viewer = stretches.viewer[stretches.stretch]
+
+    def tensor(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(device)
+
+    return Batch(
+        videos=VideoBatch(
+            video=tensor(catalogue.video[different]),
+            author=tensor(catalogue.author[different]),
+            author_code=tensor(catalogue.author_code[different]),
+            topics=tensor(catalogue.topics[different]),
+            duration_bucket=tensor(catalogue.duration_bucket[different]),
+            categories=tensor(catalogue.video_categories[different]),
+            numbers=tensor(catalogue.video_numbers[different]),
+        ),
+        token_video=tensor(token_video),
+        token_valid=tensor(token_valid),
+        feedback=tensor(stretches.feedback),
+        watch_share=tensor(stretches.watch_share),
+        token_context=_context_batch(stretches.context, catalogue, tensor),
+        token_time_s=tensor(stretches.time_s),
+        stretch=tensor(stretches.stretch),
+        candidate_video=tensor(place[token_valid.sum() :].astype(np.int64)),
+        candidate_context=_context_batch(stretches.candidate_context, catalogue, tensor),
+        candidate_time_s=tensor(stretches.candidate_time_s),
+        prefix=tensor(stretches.prefix),
+        viewer_categories=tensor(catalogue.viewer_categories[viewer]),
+        viewer_numbers=tensor(catalogue.viewer_numbers[viewer]),
+        counters=tensor(stretches.counters),
+        targets={name: tensor(values) for name, values in stretches.targets.items()},
+        day=tensor(stretches.day),
+        row=stretches.row,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """What the encoder and the predictor read."""
+
+    events_BTD: Tensor
+    candidates_MD: Tensor
+    context_MD: Tensor
+    viewers_MD: Tensor
+    counters_MF: Tensor
+    """Standardised counter features, F of them."""
+
+
+class InputLayer(nn.Module):
+    """Embeds events, candidates, context, viewers and counters in one width."""
+
+    def __init__(self, sizes: InputSizes, width: int, settings: InputSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.video = _table(sizes.videos, width)
+        self.author = _table(sizes.authors, width)
+        self.topic = _table(sizes.topics, width)
+        self.duration = _table(sizes.duration_buckets, width)
+        self.video_extra = _Extras(sizes.video_categories, sizes.video_numbers, width)
+        self.viewer_extra = _Extras(sizes.viewer_categories, sizes.viewer_numbers, width)
+        self.feedback = _table(len(Feedback), width)
+        self.watch_share = _table(len(WATCH_SHARE_EDGES) + 1, width)
+        self.context = nn.ModuleDict(
+            {
+                "surface": _table(sizes.surfaces, width),
+                "hour": _table(25, width),
+                "gap": _table(NUM_GAP_BUCKETS, width),
+                "place": _table(NUM_PLACES, width),
+                "run": _table(NUM_RUNS, width),
+            }
+        )
+        self.counters = CounterFeatures(sizes.counters, settings.counter_prior)
+
+    def forward(self, batch: Batch) -> Inputs:
+        """Embed a batch."""
+        videos_UD = self._videos(batch.videos)
+        events_BTD = videos_UD[batch.token_video]
+        if self.settings.use_feedback:
+            events_BTD = (
+                events_BTD + self.feedback(batch.feedback) + self.watch_share(batch.watch_share)
+            )
+        events_BTD = events_BTD + self._context(batch.token_context)
+        counters_MF = self.counters(batch.counters)
+        if not self.settings.use_counters:
+            counters_MF = torch.zeros_like(counters_MF)
+        return Inputs(
+            events_BTD=events_BTD * batch.token_valid.unsqueeze(-1),
+            candidates_MD=videos_UD[batch.candidate_video],
+            context_MD=self._context(batch.candidate_context),
+            viewers_MD=self.viewer_extra(batch.viewer_categories, batch.viewer_numbers),
+            counters_MF=counters_MF,
+        )
+
+    def hypotheses(self) -> tuple[Tensor, Tensor]:
+        """Return E_f(EFFECTIVE) and E_f(GLANCE), (D,) each: the outcomes q+ and q- suppose."""
+        return self.feedback.weight[Feedback.EFFECTIVE], self.feedback.weight[Feedback.GLANCE]
+
+    def feedback_groups(self, batch: Batch) -> Tensor:
+        """Return g(f) of each event, (B, T): 0 neutral, 1 negative, 2 positive."""
+        if not self.settings.use_feedback:
+            return torch.zeros_like(batch.feedback)
+        return torch.tensor(GROUP_OF, device=batch.feedback.device)[batch.feedback]
+
+    def _videos(self, videos: VideoBatch) -> Tensor:
+        video_U = videos.video
+        if self.training and self.settings.id_dropout > 0:
+            hidden = torch.rand(video_U.shape, device=video_U.device) < self.settings.id_dropout
+            video_U = torch.where(hidden, UNSEEN, video_U)
+        has_topic_UK = (videos.topics > 0).unsqueeze(-1)
+        topics_UD = (self.topic(videos.topics) * has_topic_UK).sum(1) / has_topic_UK.sum(1).clamp(
+            min=1
+        )
+        video_UD: Tensor = (
+            self.video(video_U)
+            + self.author(videos.author)
+            + topics_UD
+            + self.duration(videos.duration_bucket)
+            + self.video_extra(videos.categories, videos.numbers)
+        )
+        return video_UD
+
+    def _context(self, context: ContextBatch) -> Tensor:
+        total: Tensor = self.context["surface"](context.surface)
+        if not self.settings.use_context:
+            return torch.zeros_like(total)
+        for name in ("hour", "gap", "place", "run"):
+            total = total + self.context[name](getattr(context, name))
+        return total
+
+
+class CounterFeatures(nn.Module):
+    """Turns raw point-in-time counts into standardised numbers.
+
+    Per key: log(1 + views). Per key and counted objective, with k known and s positive outcomes,
+    prior m and the training window's rate r: `logit((s + m r) / (k + m)) - logit(r)`, and
+    log(1 + k). All are standardised by the training window's mean and spread (`fit`).
+    """
+
+    def __init__(self, names: tuple[str, ...], prior: float) -> None:
+        super().__init__()
+        place = {name: number for number, name in enumerate(names)}
+        self.prior = prior
+        self.views = [place[name] for name in names if name.endswith(".views")]
+        self.positive = [
+            place[name.removesuffix("_known")] for name in names if name.endswith("_known")
+        ]
+        self.known = [place[name] for name in names if name.endswith("_known")]
+        self.width = len(self.views) + 2 * len(self.known)
+        self.rate: Tensor
+        self.mean: Tensor
+        self.spread: Tensor
+        self.register_buffer("rate", torch.full((len(self.known),), 0.5))
+        self.register_buffer("mean", torch.zeros(self.width))
+        self.register_buffer("spread", torch.ones(self.width))
+
+    def fit(self, counters_MK: Tensor) -> None:
+        """Take the rates, means and spreads of the training window's rows, (M, K)."""
+        positive, known = counters_MK[:, self.positive], counters_MK[:, self.known]
+        total = known.double().sum(0)
+        rate = (positive.double().sum(0) + 0.5) / (total + 1.0)
+        self.rate.copy_(rate.clamp(1e-4, 1 - 1e-4))
+        raw = self._raw(counters_MK)
+        self.mean.copy_(raw.mean(0))
+        spread = raw.std(0, correction=0)
+        self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
+
+    def forward(self, counters_MK: Tensor) -> Tensor:
+        """Return (M, F) features, clipped to +-5 spreads."""
+        return ((self._raw(counters_MK) - self.mean) / self.spread).clamp(-5, 5)
+
+    def _raw(self, counters_MK: Tensor) -> Tensor:
+        known = counters_MK[:, self.known]
+        rate = (counters_MK[:, self.positive] + self.prior * self.rate) / (known + self.prior)
+        return torch.cat(
+            [
+                torch.log1p(counters_MK[:, self.views]),
+                torch.logit(rate.clamp(1e-6, 1 - 1e-6)) - torch.logit(self.rate),
+                torch.log1p(known),
+            ],
+            dim=1,
+        )
+
+
+class _Extras(nn.Module):
+    """Sums the embeddings of categorical extras and a linear map of numeric ones."""
+
+    def __init__(self, categories: tuple[int, ...], numbers: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.table = _table(sum(categories), width) if categories else None
+        self.offsets: Tensor
+        offsets = [sum(categories[:place]) for place in range(len(categories))]
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.int64), persistent=False)
+        self.linear = nn.Linear(numbers, width, bias=False) if numbers else None
+
+    def forward(self, categories_NE: Tensor, numbers_NF: Tensor) -> Tensor:
+        """Return (N, D); zero where there are no extras."""
+        total = numbers_NF.new_zeros(len(numbers_NF), self.width)
+        if self.table is not None:
+            total = total + self.table(categories_NE + self.offsets).sum(1)
+        if self.linear is not None:
+            total = total + self.linear(numbers_NF)
+        return total
+
+
+def _table(rows: int, width: int) -> nn.Embedding:
+    table = nn.Embedding(rows, width)
+    nn.init.normal_(table.weight, std=0.1 / math.sqrt(width))
+    return table
+
+
+def _context_batch(
+    context: Context, catalogue: Catalogue, tensor: Callable[[NDArray[Any]], Tensor]
+) -> ContextBatch:
+    return ContextBatch(
+        surface=tensor(catalogue.surface[context.surface]),
+        hour=tensor(context.hour),
+        gap=tensor(context.gap),
+        place=tensor(context.place),
+        run=tensor(context.run),
+    )

@@ -1,0 +1,86 @@
+"""Score the planned rows of a dataset.
+
+    Recommender, Catalogue, Dataset, Plan  ->  predict_rows  ->  RowPredictions, (N,) in row order
+
+- No gradients, no dropout; the same numbers whatever the batch size, up to rounding.
+
+Reads `recommender` and `features`; is read by training (validation) and evaluation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skipwise.features.dataset import Dataset
+from skipwise.features.stretches import Plan, batches_by_size, read_stretches
+from skipwise.features.vocabulary import Catalogue
+from skipwise.model.inputs import to_batch
+from skipwise.model.recommender import Recommender
+from skipwise.progress import SILENT, Progress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowPredictions:
+    """Predictions of N rows, sorted by row."""
+
+    row: NDArray[np.int64]
+    """(N,) event rows."""
+    logits: Mapping[str, NDArray[np.float64]]
+    """(N,) per objective."""
+    expected_watch_s: NDArray[np.float64]
+    """(N,) seconds."""
+
+    def probabilities(self) -> dict[str, NDArray[np.float64]]:
+        """Return (N,) probabilities per objective, in (0, 1)."""
+        return {name: 1 / (1 + np.exp(-logit)) for name, logit in self.logits.items()}
+
+
+@torch.no_grad()
+def predict_rows(
+    model: Recommender,
+    catalogue: Catalogue,
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    tokens_per_batch: int = 32_768,
+    progress: Progress = SILENT,
+) -> RowPredictions:
+    """Score every candidate of a plan.
+
+    Args:
+        model: Is put in evaluation mode for the time being.
+        catalogue: The dataset in the model's indices.
+        dataset: Where the rows lie.
+        plan: Which rows, and what each may see.
+        tokens_per_batch: Bound on a batch, padding counted; memory grows with it.
+        progress: Who is told.
+
+    Returns:
+        Predictions in event-row order.
+    """
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    rows, logits, watch = [], [], []
+    order = np.arange(len(plan))
+    with progress.task("scoring", total=len(plan.candidate_rows), unit="impressions") as task:
+        for chosen in batches_by_size(plan, order, tokens_per_batch):
+            batch = to_batch(read_stretches(dataset, plan, chosen), catalogue, device)
+            predictions = model(batch).predictions
+            rows.append(batch.row)
+            logits.append(
+                torch.stack([predictions.logits[name] for name in model.objectives]).double().cpu()
+            )
+            watch.append(predictions.expected_watch_s.double().cpu())
+            task.advance(len(batch.row))
+    model.train(was_training)
+    row = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
+    by_row = np.argsort(row, kind="stable")
+    stacked = torch.cat(logits, 1).numpy() if logits else np.empty((len(model.objectives), 0))
+    return RowPredictions(
+        row=row[by_row],
+        logits={name: stacked[place][by_row] for place, name in enumerate(model.objectives)},
+        expected_watch_s=(torch.cat(watch).numpy() if watch else np.empty(0))[by_row],
+    )

@@ -1,0 +1,177 @@
+"""One step of learning, and what is carried from step to step.
+
+    Plan, stretches  ->  Learner.step  ->  loss
+
+- A loss that is not a number stops training with the step, the term and the rows.
+- What is validated and kept is a running mean of the weights.
+
+Reads `model`, `features`; is read by `fit`.
+"""
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skipwise.errors import RunError
+from skipwise.features.dataset import Dataset
+from skipwise.features.stretches import Plan, batches_by_size, read_stretches
+from skipwise.features.vocabulary import Catalogue
+from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
+from skipwise.model.recommender import Recommender, Scores
+from skipwise.training.settings import TrainSettings
+
+
+class Learner:
+    """A model, its optimizer and the running mean of its weights."""
+
+    def __init__(
+        self, model: Recommender, catalogue: Catalogue, dataset: Dataset, settings: TrainSettings
+    ) -> None:
+        self.model, self.catalogue, self.dataset, self.settings = (
+            model,
+            catalogue,
+            dataset,
+            settings,
+        )
+        self.device = next(model.parameters()).device
+        self.mean = copy.deepcopy(model).requires_grad_(requires_grad=False)
+        self.optimizer = _optimizer(model, settings)
+        self._losses: dict[str, float] = {}
+        self._weights: dict[str, int] = {}
+        model.train()
+
+    def batches(self, plan: Plan, generator: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Group a pass's stretches, viewers shuffled, then shuffle the groups."""
+        order = generator.permutation(len(plan))
+        groups = list(batches_by_size(plan, order, self.settings.tokens_per_batch))
+        generator.shuffle(groups)
+        return groups
+
+    def step(self, plan: Plan, chosen: NDArray[np.int64], step: int) -> tuple[float, int]:
+        """Learn from one batch.
+
+        Returns:
+            Its loss, and how many impressions it had.
+
+        Raises:
+            RunError: The loss is not a finite number.
+        """
+        batch = to_batch(read_stretches(self.dataset, plan, chosen), self.catalogue, self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * min(
+                1.0, (step + 1) / (self.settings.optimizer.warmup_steps + 1)
+            )
+        scores = self.model(batch)
+        losses = self._losses_of(scores, batch)
+        weighted = [getattr(self.settings.loss, name) * value for name, value in losses.items()]
+        loss = torch.stack(weighted).sum()
+        if not math.isfinite(loss.item()):
+            raise RunError(_not_a_number(losses, batch, step))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.settings.optimizer.gradient_norm_at_most
+        )
+        self.optimizer.step()
+        self._average(step)
+        self._count(losses, batch)
+        return loss.item(), len(batch.row)
+
+    def take_mean_losses(self) -> dict[str, float]:
+        """Return each term's mean since the last call, weighted by impressions."""
+        means = {name: total / self._weights[name] for name, total in self._losses.items()}
+        self._losses, self._weights = {}, {}
+        return means
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[Recommender]:
+        """Give the model with averaged weights, for scoring."""
+        yield self.mean
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the averaged weights."""
+        return {name: value.detach().clone() for name, value in self.mean.state_dict().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that changes from step to step, by name."""
+        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        state |= {f"mean.{name}": value for name, value in self.mean.state_dict().items()}
+        for place, moments in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
+        state["random"] = torch.get_rng_state()
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `tensors` gave."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {
+                name.removeprefix(prefix): value
+                for name, value in state.items()
+                if name.startswith(prefix)
+            }
+
+        self.model.load_state_dict(part("model."))
+        self.mean.load_state_dict(part("mean."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in part("optimizer.").items():
+            place, _, moment = name.partition(".")
+            moments.setdefault(int(place), {})[moment] = value
+        whole = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
+        torch.set_rng_state(state["random"])
+
+    def _losses_of(self, scores: Scores, batch: Batch) -> dict[str, Tensor]:
+        settings = self.settings.loss
+        losses = objective_losses(
+            scores.predictions, batch.targets, watch_at_most_s=self.model.cuts.watch_at_most_s
+        )
+        if settings.pairwise > 0 and {"glance", "effective"} <= set(self.model.objectives):
+            group = batch.stretch * 100_000 + batch.day
+            losses["pairwise"] = pairwise_loss(
+                scores.predictions.logits["glance"], batch.targets, group
+            )
+        if settings.decorrelation > 0:
+            losses["decorrelation"] = decorrelation_loss(scores.liking_MD, scores.disliking_MD)
+        return losses
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Move the mean; its memory grows to the set one, so that early weights are forgotten."""
+        memory = min(self.settings.optimizer.average, (1 + step) / (10 + step))
+        for kept, now in zip(self.mean.parameters(), self.model.parameters(), strict=True):
+            kept.lerp_(now, 1 - memory)
+
+    def _count(self, losses: dict[str, Tensor], batch: Batch) -> None:
+        for name, value in losses.items():
+            self._losses[name] = self._losses.get(name, 0.0) + value.item() * len(batch.row)
+            self._weights[name] = self._weights.get(name, 0) + len(batch.row)
+
+
+def _optimizer(model: Recommender, settings: TrainSettings) -> torch.optim.AdamW:
+    chosen = settings.optimizer
+    ids = [model.inputs.video.weight, model.inputs.author.weight]
+    id_names = {id(parameter) for parameter in ids}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in id_names]
+    groups = [
+        {"params": rest, "base": chosen.learning_rate, "weight_decay": chosen.weight_decay},
+        {"params": ids, "base": chosen.id_learning_rate, "weight_decay": chosen.id_weight_decay},
+    ]
+    return torch.optim.AdamW(groups, lr=chosen.learning_rate)
+
+
+def _not_a_number(losses: dict[str, Tensor], batch: Batch, step: int) -> str:
+    bad = [name for name, value in losses.items() if not math.isfinite(value.item())]
+    rows = f"{int(batch.row.min())} to {int(batch.row.max())}"
+    return (
+        f"the loss of step {step} is not a finite number (terms: {', '.join(bad) or 'their sum'}; "
+        f"event rows {rows}); it must be. Lower optimizer.learning_rate, or look at those rows with "
+        "`skipwise inspect`."
+    )

@@ -1,0 +1,114 @@
+"""Every setting of a training run, and the presets they start from.
+
+    preset name  ->  preset  ->  TrainSettings  ->  apply_settings (file, key=value)  ->  a run
+
+- One dial, `size`, derives the rest.
+
+Is read by `fit` and the command line.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from skipwise.model.encoder import EncoderSettings
+from skipwise.model.losses import LossSettings
+from skipwise.model.objectives import ObjectiveSettings
+from skipwise.model.recommender import ModelSettings
+from skipwise.settings import check_choice, check_setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerSettings:
+    """AdamW (arXiv 1711.05101), ids apart from the rest."""
+
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    id_learning_rate: float = 5e-4
+    """For the tables of videos and authors."""
+    id_weight_decay: float = 2.0
+    """Hard: an id that is seen a few times must not be learnt by heart."""
+    warmup_steps: int = 50
+    gradient_norm_at_most: float = 1.0
+    average: float = 0.99
+    """Memory of the running mean of weights that is validated and kept; 0 = the last weights."""
+
+    def __post_init__(self) -> None:
+        check_setting("optimizer.learning_rate", self.learning_rate, above=0, at_most=1)
+        check_setting("optimizer.id_learning_rate", self.id_learning_rate, above=0, at_most=1)
+        check_setting("optimizer.weight_decay", self.weight_decay, at_least=0, at_most=100)
+        check_setting("optimizer.id_weight_decay", self.id_weight_decay, at_least=0, at_most=100)
+        check_setting("optimizer.warmup_steps", self.warmup_steps, at_least=0)
+        check_setting("optimizer.gradient_norm_at_most", self.gradient_norm_at_most, above=0)
+        check_setting("optimizer.average", self.average, at_least=0, below=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSettings:
+    """A whole training run."""
+
+    seed: int = 0
+    threads: int = 0
+    """CPU threads; 0 = all. The same seed gives the same weights bit by bit on 1."""
+    device: str = "auto"
+    """Where it is trained: cpu, cuda, or auto, which is cuda where there is one."""
+    passes_at_most: int = 12
+    """Passes over the training rows."""
+    patience: int = 2
+    """Passes without a better validation loss before training stops."""
+    validation_days: int = 1
+    """Last days of the training window, held out to choose when to stop."""
+    refit: bool = True
+    """After stopping, train anew on the whole window, validation days included, for the best number
+    of passes: the last days say most about the next."""
+    daily_share: float = 0.75
+    """Share of stretches that see what a nightly feed would; the others a live one, half of them
+    with an outcome delay of up to a day."""
+    tokens_per_batch: int = 8192
+    """Events in a batch, padding and candidates counted."""
+    min_views: int = 2
+    """A video seen less often in the training window has no id of its own."""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+
+    def __post_init__(self) -> None:
+        check_setting("seed", self.seed, at_least=0, below=2**31)
+        check_setting("threads", self.threads, at_least=0, at_most=1024)
+        check_setting("passes_at_most", self.passes_at_most, at_least=1, at_most=10_000)
+        check_setting("patience", self.patience, at_least=1)
+        check_setting("validation_days", self.validation_days, at_least=1, at_most=365)
+        check_setting("daily_share", self.daily_share, at_least=0, at_most=1)
+        check_setting("tokens_per_batch", self.tokens_per_batch, at_least=64, at_most=10_000_000)
+        check_setting("min_views", self.min_views, at_least=1)
+
+
+PRESETS: Mapping[str, tuple[int, int, int, int]] = {
+    "tiny": (16, 1, 2, 50),
+    "small": (32, 1, 2, 100),
+    "base": (64, 1, 4, 200),
+    "large": (128, 2, 8, 200),
+}
+"""size -> (width, blocks, heads, history length)."""
+
+
+def preset(size: str = "small") -> TrainSettings:
+    """Derive a run's settings from one word.
+
+    Args:
+        size: One of `PRESETS`; the larger, the slower and the more data it wants.
+
+    Raises:
+        SettingError: An unknown size.
+
+    >>> preset("tiny").model.width
+    16
+    """
+    check_choice("preset", size, PRESETS)
+    width, blocks, heads, history = PRESETS[size]
+    return TrainSettings(
+        model=ModelSettings(
+            width=width,
+            encoder=EncoderSettings(blocks=blocks, heads=heads, history_length=history),
+            objectives=ObjectiveSettings(),
+        )
+    )
