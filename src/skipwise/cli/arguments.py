@@ -1,0 +1,77 @@
+"""How commands turn words into settings, days and an engine.
+
+    preset or default -> --config FILE -> key=value ...  ->  settings_from  ->  checked settings
+
+Is read by the commands.
+"""
+
+import datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import ibis
+from ibis.backends.duckdb import Backend as Connection
+
+from skipwise.errors import SettingError
+from skipwise.settings import apply_settings, check_setting, parse_overrides, read_settings_file
+
+Settings = TypeVar("Settings")
+
+MEMORY_GIB = 4.0
+"""What the data engine may take by default; beyond it spills to disk."""
+
+
+def settings_from(start: Settings, config: Path | None, overrides: list[str] | None) -> Settings:
+    """Apply a TOML file, then key=value words, to a settings dataclass.
+
+    Raises:
+        SettingError: An unknown key, a wrong type, a value out of range.
+    """
+    if config is not None:
+        start = apply_settings(start, read_settings_file(config))
+    return apply_settings(start, parse_overrides(overrides or []))
+
+
+def day_from(text: str, option: str) -> int:
+    """Turn `2022-04-25` or `20220425` into days since 1970-01-01.
+
+    Raises:
+        SettingError: It is no day.
+
+    >>> day_from("1970-01-11", "--until")
+    10
+    """
+    try:
+        day = datetime.date.fromisoformat(text)
+    except ValueError:
+        raise SettingError(
+            f"{option} {text} is not a day; it must read like 2022-05-01. Mend it."
+        ) from None
+    return (day - datetime.date(1970, 1, 1)).days
+
+
+@contextmanager
+def data_engine(memory_gib: float = MEMORY_GIB, threads: int = 0) -> Iterator[Connection]:
+    """Give a data engine that keeps to a memory limit, spilling to a folder that goes with it.
+
+    Args:
+        memory_gib: Memory it may take, GiB.
+        threads: CPU threads; 0 = all.
+
+    Raises:
+        SettingError: A value is out of range.
+    """
+    check_setting("--memory", memory_gib, at_least=0.5, at_most=100_000)
+    check_setting("--threads", threads, at_least=0, at_most=1024)
+    with TemporaryDirectory(prefix="skipwise-") as folder:
+        settings = {"memory_limit": f"{memory_gib:g}GiB", "temp_directory": folder}
+        if threads:
+            settings["threads"] = str(threads)
+        connection = ibis.duckdb.connect(str(Path(folder) / "engine.duckdb"), **settings)
+        try:
+            yield connection
+        finally:
+            connection.disconnect()

@@ -1,0 +1,181 @@
+"""Commands about models: train one, measure one, show one.
+
+    skipwise train DATASET --out RUN
+    skipwise evaluate RUN --from DAY --to DAY
+    skipwise report RUN
+
+- torch takes a second or two to load, so what needs it is imported when it is asked for; `--help`
+  and the commands about logs need not wait.
+
+Is read by `main` and `demo`.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
+from skipwise.cli.console import ConsoleProgress, draw_table, open_console
+from skipwise.errors import RunError
+from skipwise.evaluation.tables import comparison_rows, scorecard_rows, slate_rows, watch_rows
+from skipwise.features.dataset import Dataset
+from skipwise.features.visibility import MODES, Mode
+from skipwise.model.score import ScoreWeights, load_score_weights
+from skipwise.settings import check_choice
+from skipwise.storage import write_json
+
+EVALUATION_FILE = "evaluation.json"
+
+
+def train_command(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A prepared dataset.")],
+    out: Annotated[Path, typer.Option("--out", help="RUN folder to write.")],
+    until: Annotated[
+        str | None, typer.Option(help="Last day to learn from, inclusive; else the last there is.")
+    ] = None,
+    size: Annotated[str, typer.Option("--preset", help="tiny, small, base or large.")] = "small",
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where training stopped.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace a RUN that is there.")
+    ] = False,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as in seed=3 model.width=64."),
+    ] = None,
+) -> None:
+    """Train a recommender on a prepared dataset.
+
+    Example: skipwise train dataset --out run --until 2022-05-01 seed=1
+    """
+    from skipwise.training.checkpoint import RUN_FILE
+    from skipwise.training.fit import train
+    from skipwise.training.settings import preset
+
+    settings = settings_from(preset(size), config, overrides)
+    if (out / RUN_FILE).is_file() and not replace:
+        raise RunError(
+            f"{out} holds a finished run already; training would replace it. "
+            "Choose another --out, or say --replace."
+        )
+    train(
+        Dataset.open(dataset),
+        out,
+        settings,
+        last_day=None if until is None else day_from(until, "--until"),
+        resume=resume,
+        progress=ConsoleProgress(),
+        report=_show_pass,
+    )
+    _show_run(out)
+
+
+def evaluate_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
+    from_day: Annotated[str, typer.Option("--from", help="First day, inclusive.")],
+    to_day: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Dataset; else the one it was trained on.")
+    ] = None,
+    mode: Annotated[str, typer.Option(help="daily, window or progressive.")] = "daily",
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Weights of the score, TOML or JSON.")
+    ] = None,
+    as_json: Annotated[
+        Path | None,
+        typer.Option("--json", help="Also write the figures here; - prints them alone."),
+    ] = None,
+    memory: Annotated[
+        float, typer.Option("--memory", help="GiB for the data engine.")
+    ] = MEMORY_GIB,
+) -> None:
+    """Measure a run on days it has not seen, beside baselines, with intervals.
+
+    Example: skipwise evaluate run --from 2022-05-02 --to 2022-05-03
+    """
+    from skipwise.evaluation.evaluate import evaluate
+    from skipwise.training.checkpoint import load_run
+
+    check_choice("--mode", mode, MODES)
+    trained = load_run(run)
+    with data_engine(memory) as connection:
+        card = evaluate(
+            trained,
+            Dataset.open(data or Path(trained.description["dataset"]["path"])),
+            connection,
+            days=(day_from(from_day, "--from"), day_from(to_day, "--to")),
+            mode=_mode(mode),
+            weights=ScoreWeights() if weights is None else load_score_weights(weights),
+            progress=ConsoleProgress(),
+        )
+    write_json(run / EVALUATION_FILE, card)
+    if as_json is not None and str(as_json) == "-":
+        sys.stdout.write((run / EVALUATION_FILE).read_text(encoding="utf-8"))
+        return
+    if as_json is not None:
+        write_json(as_json, card)
+    show_card(card)
+
+
+def report_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
+    out: Annotated[Path | None, typer.Option("--out", help="File; else RUN/report.html.")] = None,
+) -> None:
+    """Write one HTML file that shows the data, the training and the figures.
+
+    Example: skipwise report run
+    """
+    from skipwise.report.page import write_report
+
+    open_console().print(f"{write_report(run, out, progress=ConsoleProgress())}")
+
+
+def show_card(card: Mapping[str, Any]) -> None:
+    """Print an evaluation's tables."""
+    console = open_console()
+    days = f"{card['days']['from']} to {card['days']['to']}, {card['mode']} mode"
+    title = f"{card['rows']:,} events of {card['viewers']:,} viewers, {days}"
+    for name, rows in (
+        (title, scorecard_rows(card)),
+        ("Watch time", watch_rows(card)),
+        ("Slates ordered by the score, the log, chance", slate_rows(card)),
+        ("Ahead of the baselines (* = interval clear of zero)", comparison_rows(card["baselines"])),
+    ):
+        if len(rows) > 1:
+            console.print(draw_table(name, [str(cell) for cell in rows[0]], rows[1:]))
+    for name, reason in card["masked_objectives"].items():
+        console.print(f"not learnt: {name} ({reason})")
+
+
+def _mode(name: str) -> Mode:
+    return next(mode for mode in MODES if mode == name)
+
+
+def _show_pass(line: Mapping[str, Any]) -> None:
+    """Say on stderr how a pass went."""
+    shown = ("glance", "long", "effective", "like")
+    losses = line["validation"] or line["training"]
+    what = "validation" if line["validation"] else "training"
+    words = "  ".join(f"{name} {losses[name]:.4f}" for name in shown if name in losses)
+    best = "  best so far" if line["validation"] and line["best_pass"] == line["passes"] else ""
+    open_console(stderr=True).print(
+        f"{line['phase']} pass {line['passes']}: {what} log-loss  {words}{best}"
+    )
+
+
+def _show_run(out: Path) -> None:
+    from skipwise.training.checkpoint import read_description
+
+    description = read_description(out)
+    window = description["window"]
+    rows = [
+        ("learnt from", f"{window['first_day']} to {window['last_day']}"),
+        ("best number of passes", description["best_pass"]),
+        ("parameters", description["num_parameters"]),
+        ("objectives", ", ".join(description["objectives"])),
+        *((f"not learnt: {name}", why) for name, why in description["masked_objectives"].items()),
+    ]
+    open_console().print(draw_table(f"{out}", ("what", "value"), rows))

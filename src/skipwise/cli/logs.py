@@ -1,0 +1,178 @@
+"""Commands about logs: make one, look at one, turn one into a dataset.
+
+    skipwise simulate OUT    skipwise inspect PATH    skipwise prepare PATH --out DATASET
+
+Is read by `main` and `demo`.
+"""
+
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipwise.cli.arguments import MEMORY_GIB, data_engine, settings_from
+from skipwise.cli.console import ConsoleProgress, draw_bars, draw_table, open_console
+from skipwise.events.read import EventLog, read_log
+from skipwise.events.summary import HISTOGRAM_EDGES_S, LogSummary, summarise
+from skipwise.features.dataset import Dataset
+from skipwise.features.prepare import PrepareSettings, prepare
+from skipwise.simulation.log import simulate
+from skipwise.simulation.world import WorldSettings
+
+LogPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file of the log.")]
+SourceOption = Annotated[
+    str | None,
+    typer.Option("--source", help="kuairand or skipwise; recognised by itself when left out."),
+]
+MappingOption = Annotated[
+    Path | None,
+    typer.Option("--mapping", help="TOML file that says which column is what (docs/data.md)."),
+]
+MemoryOption = Annotated[float, typer.Option("--memory", help="GiB the data engine may take.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; 0 = all.")]
+
+
+def simulate_command(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    viewers: Annotated[int, typer.Option(help="How many viewers.")] = 2000,
+    days: Annotated[int, typer.Option(help="How many days.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Other settings.")
+    ] = None,
+) -> None:
+    """Make a small world of viewers whose tastes are known.
+
+    Example: skipwise simulate world --viewers 500 --days 8 --seed 1
+    """
+    start = WorldSettings(viewers=viewers, days=days, seed=seed)
+    simulate(out, settings_from(start, None, overrides), ConsoleProgress())
+    open_console().print(f"{out}: {viewers:,} simulated viewers, {days} days, seed {seed}.")
+
+
+def inspect_command(
+    path: LogPath,
+    source: SourceOption = None,
+    mapping: MappingOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    memory: MemoryOption = MEMORY_GIB,
+    threads: ThreadsOption = 0,
+) -> None:
+    """Show what is in a log: a table and a plot.
+
+    Example: skipwise inspect KuaiRand-Pure
+    """
+    with data_engine(memory, threads) as connection:
+        log = read_log(path, connection, source=source, mapping=mapping, progress=ConsoleProgress())
+        summary = summarise(log, connection)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(summary), default=str, indent=1))
+    else:
+        show_summary(summary)
+
+
+def prepare_command(
+    path: LogPath,
+    out: Annotated[Path, typer.Option("--out", help="DATASET folder to write.")],
+    source: SourceOption = None,
+    mapping: MappingOption = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
+    memory: MemoryOption = MEMORY_GIB,
+    threads: ThreadsOption = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as in counters.half_life_days=3."),
+    ] = None,
+) -> None:
+    """Turn a log into a dataset: labels, counters, histories.
+
+    Example: skipwise prepare KuaiRand-Pure --out dataset
+    """
+    settings = settings_from(PrepareSettings(), config, overrides)
+    with data_engine(memory, threads) as connection:
+        progress = ConsoleProgress()
+        log = read_log(path, connection, source=source, mapping=mapping, progress=progress)
+        prepare(log, connection, out, settings, progress)
+    show_dataset(Dataset.open(out), log)
+
+
+def show_summary(summary: LogSummary) -> None:
+    """Print a log's summary."""
+    console = open_console()
+    console.print(
+        draw_table(f"{summary.source}: what is in this log", ("what", "value"), _facts(summary))
+    )
+    surfaces = [
+        (surface.surface, surface.num_rows, _percent(surface.share_short))
+        for surface in summary.surfaces[:8]
+    ]
+    if surfaces:
+        console.print(
+            draw_table(
+                "Surfaces, most frequent first", ("surface", "events", "under 3 s"), surfaces
+            )
+        )
+    edges = [f"{edge:.2g}" if edge < 10 else f"{edge:.0f}" for edge in HISTOGRAM_EDGES_S]
+    bins = [f"{low}-{high} s" for low, high in itertools.pairwise(edges)]
+    labels = [*bins, f"{edges[-1]} s and more"][: len(summary.watch_histogram)]
+    console.print(draw_bars("How long people watch (events)", labels, summary.watch_histogram))
+    _show_oddities(summary)
+
+
+def show_dataset(dataset: Dataset, log: EventLog) -> None:
+    """Print what was prepared, and what was refused or noticed on the way."""
+    console, description = open_console(), dataset.description
+    rows: list[tuple[str, Any]] = [
+        ("events", description["num_events"]),
+        ("of them with a time", description["num_timed_events"]),
+        ("viewers", description["num_viewers"]),
+        ("videos", description["num_videos"]),
+        ("days", f"{description['first_day']} to {description['last_day']}"),
+    ]
+    console.print(draw_table(f"{dataset.path}", ("what", "value"), rows))
+    labels = [
+        (name, counts["known"], counts["positive"], _percent(counts["positive"] / counts["known"]))
+        for name, counts in description["labels"].items()
+        if counts["known"]
+    ]
+    console.print(draw_table("Labels", ("label", "known", "positive", "share"), labels))
+    _show_oddities(log)
+
+
+def _facts(summary: LogSummary) -> list[tuple[str, Any]]:
+    median = summary.watch_quantiles_s.get(0.5)
+    return [
+        ("events", summary.num_rows),
+        ("of them without a time", summary.num_untimed),
+        ("viewers", summary.num_viewers),
+        ("videos shown", summary.num_videos),
+        ("videos listed", summary.num_listed_videos),
+        ("authors", summary.num_authors),
+        ("topics", summary.num_topics),
+        ("days", f"{summary.first_day} to {summary.last_day} ({summary.time_zone})"),
+        ("events per viewer, median", summary.rows_per_viewer.get(0.5)),
+        ("watched under 3 s", _percent(summary.share_short)),
+        ("median watch, s", None if median is None else round(median, 1)),
+        ("duration known", _percent(summary.known_duration_share)),
+        *((name, _percent(share)) for name, share in summary.flag_shares.items()),
+    ]
+
+
+def _show_oddities(found: LogSummary | EventLog) -> None:
+    console = open_console()
+    if found.notes:
+        rows = [(note.what, note.count) for note in found.notes]
+        console.print(draw_table("Noticed and handled", ("what", "rows"), rows))
+    if found.refusals:
+        refused = [
+            (refusal.reason, refusal.count, f"{refusal.file}:{refusal.line}", refusal.example)
+            for refusal in found.refusals
+        ]
+        console.print(draw_table("Refused", ("reason", "rows", "first", "value"), refused))
+
+
+def _percent(share: float | None) -> str | None:
+    return None if share is None else f"{100 * share:.2f} %"
