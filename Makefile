@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format clean
+.PHONY: setup demo test check format bench-evaluation clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -27,6 +27,9 @@ check: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench-evaluation: setup
+	$(BIN)/python benchmarks/evaluation.py
 
 clean:
 	rm -rf .venv demo benchmarks/out

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -214,20 +213,3 @@ def test_settings_out_of_range_are_refused() -> None:
         EvaluationSettings(bootstrap_samples=5)
     with pytest.raises(SettingError, match="slate_sizes = 0"):
         EvaluationSettings(slate_sizes=(1, 0))
-
-
-@pytest.mark.slow
-def test_a_release_sized_card_takes_less_than_half_a_minute(scored_maker: ScoredMaker) -> None:
-    """75,000 rows, eight objectives, a tenth of the draws: a tenth of 30 s, and as much again."""
-    scored = scored_maker(num_viewers=7500)
-    copies = [f"glance_{copy}" for copy in range(8)]
-    rows = dataclasses.replace(
-        scored,
-        labels=dict.fromkeys(copies, scored.labels["glance"]),
-        probabilities=dict.fromkeys(copies, scored.probabilities["glance"]),
-    )
-    tenth = EvaluationSettings(bootstrap_samples=100, slice_bootstrap_samples=20)
-    started = time.process_time()
-    card = scorecard(rows, settings=tenth)
-    assert time.process_time() - started < 6
-    assert card["rows"] == 75_000
