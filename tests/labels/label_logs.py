@@ -75,7 +75,7 @@ def random_logs() -> st.SearchStrategy[list[Row]]:
             **dict.fromkeys(FLAGS, flag),
         }
     )
-    return st.lists(event.map(_finished_row), max_size=40)
+    return st.lists(event.map(_finished_row), min_size=20, max_size=40)
 
 
 def load_real_log(connection: Connection, folder: Path) -> Any:

@@ -88,6 +88,23 @@ def test_own_views_do_not_count(label: Labeller) -> None:
     assert found[-1]["effective_above_s"] == (3 * bucket_s + 3 * bucket_s) / (3 + 3)
 
 
+def test_counts_hold_on_the_very_day_that_adds_to_them(label: Labeller) -> None:
+    log = [row("b", "x", 10, 4.2), row("c", "x", 11, 4.2), row("a", "x", 11, 5.0)]
+    assert label(log)[-1]["effective_above_s"] == 4.25
+
+
+def test_a_rank_is_linear_inside_its_bin(label: Labeller) -> None:
+    log = [row("b", "x", 10, 4.2), row("c", "y", 10, 11.0), row("a", "x", 11, 4.25)]
+    assert label(log)[-1]["watch_rank"] == (0 + 1 * (4.25 - 4) / 0.5) / 2
+
+
+def test_own_views_of_the_day_itself_are_not_taken_out_twice(label: Labeller) -> None:
+    """They are not in yet: x still has b's one watch, against a bucket of that and one of 90 s."""
+    log = [row("b", "x", 10, 4.2), row("c", "y", 10, 90.0), row("a", "x", 11, 4.2)]
+    bucket_s = 4 + (0.5 * 2 - 0) * 0.5 / 1
+    assert label(log)[-1]["effective_above_s"] == (1 * 4.25 + 3 * bucket_s) / (1 + 3)
+
+
 def test_a_video_seen_by_the_asker_alone_falls_back_to_the_bucket(label: Labeller) -> None:
     log = [row("a", "x", 10, 250.0), row("b", "y", 10, 4.2), row("a", "x", 11, 5.0)]
     assert label(log)[-1]["effective_above_s"] == 4 + (0.5 * 2 - 0) * 0.5 / 1
@@ -127,6 +144,12 @@ def test_a_flag_the_log_lacks_is_masked_and_other_columns_stay() -> None:
     assert labelled["label_long"] == 0
     assert labelled["mood"] == "sunny"
     assert set(table.column_names) < set(labelled)
+
+
+def test_videos_of_unknown_duration_are_no_bucket(label: Labeller) -> None:
+    log = [row(viewer, "x", day, 4.2, duration_ms=None) for viewer, day in (("b", 10), ("a", 11))]
+    asked = label(log)[-1]
+    assert asked["effective_above_s"] is asked["watch_rank"] is None
 
 
 @given(log=random_logs())

@@ -41,6 +41,21 @@ def test_own_views_do_not_count_for_the_video_but_do_for_its_bucket() -> None:
     assert for_c == (2 * bucket_s + 2 * bucket_s) / (2 + 2)
 
 
+def test_own_views_of_the_day_itself_are_not_taken_out_twice() -> None:
+    """They are not in yet: x still has b's one watch, against a bucket of that and one of 90 s."""
+    quantiles = taught(("b", "x", 4.2, 10), ("c", "y", 90.0, 10), ("a", "x", 4.2, 11))
+    bucket_s = 4.0 + (0.5 * 2 - 0) * 0.5 / 1
+    found_s = quantiles.thresholds("a", "x", BUCKET, 11).effective_above_s
+    assert found_s == (1 * 4.25 + 2 * bucket_s) / (1 + 2)
+
+
+def test_videos_of_unknown_duration_are_no_bucket() -> None:
+    quantiles = LiveQuantiles(CONFIG)
+    quantiles.learn("b", "x", 0, 4.2, 10)
+    assert np.isnan(quantiles.thresholds("a", "x", 0, 11)).all()
+    assert math.isnan(quantiles.watch_rank(0, 4.2, 11))
+
+
 def test_a_new_video_gets_its_buckets_threshold_and_an_unknown_duration_none() -> None:
     quantiles = taught(("b", "x", 4.2, 10))
     assert quantiles.thresholds("a", "new", BUCKET, 11) == Thresholds(4.25, 4.3)

@@ -73,9 +73,9 @@ def _with_rank(events: ir.Table, config: LabelConfig) -> ir.Table:
     counts = counts.rename(other_bin="bin")
     pairs = asked.join(counts, ["duration_bucket", "state_day"])
     sums = pairs.group_by(*keys).agg(
-        before=ibis.ifelse(pairs.other_bin < pairs.bin, pairs.n, 0).sum().cast("int64"),
-        inside=ibis.ifelse(pairs.other_bin == pairs.bin, pairs.n, 0).sum().cast("int64"),
-        total=pairs.n.sum().cast("int64"),
+        before=ibis.ifelse(pairs.other_bin < pairs.bin, pairs.n, 0.0).sum(),
+        inside=ibis.ifelse(pairs.other_bin == pairs.bin, pairs.n, 0.0).sum(),
+        total=pairs.n.sum(),
     )
     ranked = placed.left_join(sums, keys)
     width = width_s(ranked.bin).nullif(0.0)

@@ -8,7 +8,8 @@
 - Only outcomes with `known_day < state_day` count: a day's thresholds stand still all day.
 - A viewer's own watches of a video do not count for its threshold; only (viewer, video) pairs that
   were seen before cost anything for it.
-- Sums, joins and window sums alone, so that any engine of Ibis gives the same bits as `grid`.
+- Sums, joins and window sums alone, so that any engine of Ibis gives the same bits as `grid`; the
+  counts n are whole numbers kept as float64 (exact to 2^53), which the engines add up fastest.
 
 Reads `grid` and `watch`; is read by `bulk` and, for frozen states, by evaluation.
 """
