@@ -101,8 +101,13 @@ def _swap(new: Path, place: Path) -> None:
     if place.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".old", dir=place.parent))
         place.replace(old / "content")
-        new.replace(place)
-        shutil.rmtree(old, ignore_errors=True)
+        try:
+            new.replace(place)
+        except BaseException:
+            (old / "content").replace(place)
+            raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     else:
         new.replace(place)
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from skipwise.errors import SettingError
 from skipwise.features.dataset import Column, Dataset
 from skipwise.features.visibility import Mode, Prefix, daily_prefix, live_prefix, window_prefix
 
@@ -47,6 +48,13 @@ class View:
     """Progressive mode: how much later than `known_at` outcomes arrive."""
     window_last_day: int | None = None
     """Window mode: the last day of the training window."""
+
+    def __post_init__(self) -> None:
+        if (self.mode == "window") != (self.window_last_day is not None):
+            raise SettingError(
+                f"window_last_day = {self.window_last_day} in {self.mode} mode; window mode must "
+                "have it and no other may. Set both or neither."
+            )
 
     def prefix(self, columns: Mapping[str, NDArray[Any]]) -> Prefix:
         """Count the visible events of one viewer's rows, (T,) -> (T,)."""

@@ -227,7 +227,7 @@ def _scales(
             spread = float(values.std()) if len(values) else 0.0
             scales[extra["name"]] = NumberScale(
                 mean=float(values.mean()) if len(values) else 0.0,
-                spread=spread if spread > 0 else 1.0,
+                spread=spread if spread > 1e-6 else 1.0,
             )
     return scales
 
@@ -238,7 +238,8 @@ def _bound_categories(
     values = {extra["name"]: extra.get("categories", ()) for extra in extras}
     bound = np.zeros((table.num_rows, len(known)), dtype=np.int64)
     for place, (name, words) in enumerate(known.items()):
-        bound[:, place] = _indices(words, values[name])[_extra(table, name).astype(np.int64)]
+        codes = _extra(table, name).astype(np.int64)
+        bound[:, place] = _indices(words, values[name])[codes]
     return bound
 
 

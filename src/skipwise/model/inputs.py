@@ -42,6 +42,9 @@ class InputSettings:
     """Share of videos whose id is hidden in a training batch, so that new ones are no surprise."""
     counter_prior: float = 10.0
     """Views' worth of the training window's rate that every counted rate starts from."""
+    content_spread: float = 0.1
+    """Spread of the vectors of topics and outcomes at the start, times sqrt(width); ids and the rest
+    start at 0.1. At 1 the encoder finds what tastes have in common much sooner."""
     use_counters: bool = True
     use_context: bool = True
     """Whether surface, hour, gap, place and run of glances are read."""
@@ -51,6 +54,7 @@ class InputSettings:
     def __post_init__(self) -> None:
         check_setting("inputs.id_dropout", self.id_dropout, at_least=0, below=1)
         check_setting("inputs.counter_prior", self.counter_prior, above=0)
+        check_setting("inputs.content_spread", self.content_spread, above=0, at_most=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,12 +212,12 @@ class InputLayer(nn.Module):
         self.settings = settings
         self.video = _table(sizes.videos, width)
         self.author = _table(sizes.authors, width)
-        self.topic = _table(sizes.topics, width)
+        self.topic = _table(sizes.topics, width, settings.content_spread)
         self.duration = _table(sizes.duration_buckets, width)
         self.video_extra = _Extras(sizes.video_categories, sizes.video_numbers, width)
         self.viewer_extra = _Extras(sizes.viewer_categories, sizes.viewer_numbers, width)
-        self.feedback = _table(len(Feedback), width)
-        self.watch_share = _table(len(WATCH_SHARE_EDGES) + 1, width)
+        self.feedback = _table(len(Feedback), width, settings.content_spread)
+        self.watch_share = _table(len(WATCH_SHARE_EDGES) + 1, width, settings.content_spread)
         self.context = nn.ModuleDict(
             {
                 "surface": _table(sizes.surfaces, width),
@@ -244,6 +248,12 @@ class InputLayer(nn.Module):
             viewers_MD=self.viewer_extra(batch.viewer_categories, batch.viewer_numbers),
             counters_MF=counters_MF,
         )
+
+    def identity_tables(self) -> list[nn.Parameter]:
+        """Return the tables that say who or what a video or viewer is: the first to be overfitted."""
+        extras = (self.video_extra.table, self.viewer_extra.table)
+        tables = (self.video, self.author, self.topic, *extras)
+        return [table.weight for table in tables if table is not None]
 
     def hypotheses(self) -> tuple[Tensor, Tensor]:
         """Return E_f(EFFECTIVE) and E_f(GLANCE), (D,) each: the outcomes q+ and q- suppose."""
@@ -357,9 +367,9 @@ class _Extras(nn.Module):
         return total
 
 
-def _table(rows: int, width: int) -> nn.Embedding:
+def _table(rows: int, width: int, spread: float = 0.1) -> nn.Embedding:
     table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=0.1 / math.sqrt(width))
+    nn.init.normal_(table.weight, std=spread / math.sqrt(width))
     return table
 
 

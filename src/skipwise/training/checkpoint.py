@@ -37,6 +37,7 @@ from skipwise.training.settings import TrainSettings
 FORMAT_VERSION = 1
 RUN_FILE, MODEL_FILE, VOCABULARY_FILE = "run.json", "model.safetensors", "vocabulary.json"
 PROGRESS_FILE = "progress.jsonl"
+_DESCRIBED = ("format_version", "settings", "dataset", "objectives", "window", "checksums")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,6 +191,9 @@ def read_description(path: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise RunError(f"{file} is damaged: {problem}. Train again.") from None
+    lacking = [key for key in _DESCRIBED if key not in description]
+    if "format_version" in description and lacking:
+        raise RunError(f"{file} is damaged: it must have {', '.join(lacking)}. Train again.")
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise RunError(
@@ -211,15 +215,16 @@ def check_fits(description: Mapping[str, Any], dataset: Dataset) -> None:
         if list(trained[key]) != list(theirs):
             raise RunError(
                 f"the run was trained on a dataset with other {what} ({trained[key]}) than "
-                f"{dataset.path} has ({theirs}). Give the dataset it was trained on, or one prepared the same way."
+                f"{dataset.path} has ({theirs}). Give the dataset it was trained on, or one "
+                "prepared the same way."
             )
     for part in ("labels", "counters"):
         mine, theirs = trained["settings"][part], dataset.description["settings"][part]
         changed = [name for name in mine if mine[name] != theirs.get(name)]
         if changed:
             raise RunError(
-                f"the run was trained with {part}.{changed[0]} = {mine[changed[0]]}, {dataset.path} "
-                f"was prepared with {theirs.get(changed[0])}. Prepare it with the same settings, "
+                f"the run was trained with {part}.{changed[0]} = {mine[changed[0]]}, "
+                f"{dataset.path} was prepared with {theirs.get(changed[0])}. Prepare it with the same settings, "
                 "or train again."
             )
 

@@ -10,12 +10,15 @@
 Reads `model`, `features`; is read by the command line.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,7 +199,10 @@ class _Run:
 
     def search(self) -> None:
         """Train until the held-out days are predicted no better."""
-        while self.position.passes < self.settings.passes_at_most:
+        while (
+            self.position.passes < self.settings.passes_at_most
+            and self.position.passes - self.position.best_pass < self.settings.patience
+        ):
             training = self.one_pass()
             validation = self.validate()
             total = sum(
@@ -207,15 +213,11 @@ class _Run:
                 self.position.best_loss, self.position.best_pass = total, self.position.passes
                 self.best = self.learner.averaged_weights()
             self.tell(training, validation, total)
-            self.save()
-            if self.position.passes - self.position.best_pass >= self.settings.patience:
-                break
 
     def refit(self) -> None:
         """Train anew on the whole window, for as many passes as were best."""
         while self.position.passes < self.position.best_pass:
             self.tell(self.one_pass(), {}, None)
-            self.save()
 
     def one_pass(self) -> dict[str, float]:
         """Go once over the phase's training rows, from where the position says."""
@@ -227,16 +229,21 @@ class _Run:
         batches = self.learner.batches(plan, generator)
         rows = sum(int(plan.num_candidates[chosen].sum()) for chosen in batches[position.batch :])
         what = f"{position.phase} pass {position.passes + 1}"
-        with self.progress.task(what, total=rows, unit="impressions") as task:
+        with (
+            self.progress.task(what, total=rows, unit="impressions") as task,
+            _interrupts_noted() as interrupted,
+        ):
             for chosen in batches[position.batch :]:
+                loss, number = self.learner.step(plan, chosen, position.step)
+                position.batch += 1
+                position.step += 1
                 try:
-                    loss, number = self.learner.step(plan, chosen, position.step)
+                    task.advance(number, note=f"loss {loss:.4f}")
+                    if interrupted():
+                        raise KeyboardInterrupt
                 except KeyboardInterrupt:
                     self.save()
                     raise
-                position.batch += 1
-                position.step += 1
-                task.advance(number, note=f"loss {loss:.4f}")
         position.passes, position.batch = position.passes + 1, 0
         return self.learner.take_mean_losses()
 
@@ -267,7 +274,7 @@ class _Run:
     def tell(
         self, training: Mapping[str, float], validation: Mapping[str, float], total: float | None
     ) -> None:
-        """Report a finished pass and keep it in progress.jsonl."""
+        """Keep a finished pass, on disk and in progress.jsonl, and report it."""
         line = {
             "phase": self.position.phase,
             "passes": self.position.passes,
@@ -280,6 +287,7 @@ class _Run:
         self.position.history.append(line)
         with replace_file(self.out / PROGRESS_FILE) as aside:
             aside.write_text("".join(json.dumps(each) + "\n" for each in self.position.history))
+        self.save()
         if self.report is not None:
             self.report(line)
 
@@ -311,7 +319,8 @@ class _Run:
             if before != now:
                 raise RunError(
                     f"the unfinished training in {self.out} had another {key}: "
-                    f"{_difference(before, now)}. Give the same as before, or leave --resume out to train from the start."
+                    f"{_difference(before, now)}. Give the same as before, or leave --resume out to "
+                    "train from the start."
                 )
         self.begin(position["phase"])
         names = [each.name for each in dataclasses.fields(_Position)]
@@ -374,6 +383,20 @@ def log_loss(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
     0.6931
     """
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+
+
+@contextlib.contextmanager
+def _interrupts_noted() -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C instead of raising it, so that no step is broken off half-way."""
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
 def _difference(before: Any, now: Any) -> str:

@@ -10,6 +10,7 @@ Reads `model`, `features`; is read by `fit`.
 
 import contextlib
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -68,7 +69,7 @@ class Learner:
             group["lr"] = group["base"] * min(
                 1.0, (step + 1) / (self.settings.optimizer.warmup_steps + 1)
             )
-        scores = self.model(batch)
+        scores = self.model(self._with_hidden_events(batch))
         losses = self._losses_of(scores, batch)
         weighted = [getattr(self.settings.loss, name) * value for name, value in losses.items()]
         loss = torch.stack(weighted).sum()
@@ -128,6 +129,14 @@ class Learner:
         self.optimizer.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
         torch.set_rng_state(state["random"])
 
+    def _with_hidden_events(self, batch: Batch) -> Batch:
+        """Hide a share of the past events from every reader of them."""
+        share = self.settings.history_dropout
+        if share == 0:
+            return batch
+        kept = torch.rand(batch.token_valid.shape, device=batch.token_valid.device) >= share
+        return dataclasses.replace(batch, token_valid=batch.token_valid & kept)
+
     def _losses_of(self, scores: Scores, batch: Batch) -> dict[str, Tensor]:
         settings = self.settings.loss
         losses = objective_losses(
@@ -157,9 +166,9 @@ class Learner:
 
 def _optimizer(model: Recommender, settings: TrainSettings) -> torch.optim.AdamW:
     chosen = settings.optimizer
-    ids = [model.inputs.video.weight, model.inputs.author.weight]
-    id_names = {id(parameter) for parameter in ids}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in id_names]
+    ids = model.inputs.identity_tables()
+    known = {id(parameter) for parameter in ids}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
     groups = [
         {"params": rest, "base": chosen.learning_rate, "weight_decay": chosen.weight_decay},
         {"params": ids, "base": chosen.id_learning_rate, "weight_decay": chosen.id_weight_decay},
@@ -172,6 +181,6 @@ def _not_a_number(losses: dict[str, Tensor], batch: Batch, step: int) -> str:
     rows = f"{int(batch.row.min())} to {int(batch.row.max())}"
     return (
         f"the loss of step {step} is not a finite number (terms: {', '.join(bad) or 'their sum'}; "
-        f"event rows {rows}); it must be. Lower optimizer.learning_rate, or look at those rows with "
-        "`skipwise inspect`."
+        f"event rows {rows}); it must be. Lower optimizer.learning_rate, or look at those rows "
+        "with `skipwise inspect`."
     )

@@ -24,9 +24,9 @@ class OptimizerSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     id_learning_rate: float = 5e-4
-    """For the tables of videos and authors."""
+    """For the tables of videos, authors, topics and declared extras."""
     id_weight_decay: float = 2.0
-    """Hard: an id that is seen a few times must not be learnt by heart."""
+    """Hard: what is seen a few times must not be learnt by heart."""
     warmup_steps: int = 50
     gradient_norm_at_most: float = 1.0
     average: float = 0.99
@@ -65,6 +65,8 @@ class TrainSettings:
     with an outcome delay of up to a day."""
     tokens_per_batch: int = 8192
     """Events in a batch, padding and candidates counted."""
+    history_dropout: float = 0.0
+    """Share of past events hidden in a training batch, so that a viewer is not known by heart."""
     min_views: int = 2
     """A video seen less often in the training window has no id of its own."""
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -79,6 +81,7 @@ class TrainSettings:
         check_setting("validation_days", self.validation_days, at_least=1, at_most=365)
         check_setting("daily_share", self.daily_share, at_least=0, at_most=1)
         check_setting("tokens_per_batch", self.tokens_per_batch, at_least=64, at_most=10_000_000)
+        check_setting("history_dropout", self.history_dropout, at_least=0, below=1)
         check_setting("min_views", self.min_views, at_least=1)
 
 

@@ -67,9 +67,9 @@ def training_window(dataset: Dataset, last_day: int | None, validation_days: int
     validation_from = chosen - validation_days + 1
     if validation_from <= first:
         raise DatasetError(
-            f"the training window {iso_day(first)} to {iso_day(chosen)} has {chosen - first + 1} days, "
-            f"of which validation_days = {validation_days} are held out; at least one must be left to "
-            "learn from. Choose a later --until or fewer validation_days."
+            f"the training window {iso_day(first)} to {iso_day(chosen)} has {chosen - first + 1} "
+            f"days, of which validation_days = {validation_days} are held out; at least one must be "
+            "left to learn from. Choose a later --until or fewer validation_days."
         )
     day = dataset.events["day"].all()
     timed = dataset.events["counter_row"].all() >= 0
