@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import SMALL_WORLD, prepared, prepared_world, reduced_kuairand
+from worlds import SMALL_WORLD, edited_after, prepared, prepared_world, reduced_kuairand
 
 from skipwise.features.dataset import Dataset
 from skipwise.simulation.world import planted_world
@@ -38,6 +38,14 @@ def real_dataset(kuairand_pure: Path, tmp_path_factory: pytest.TempPathFactory) 
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A simulated log of 40 viewers and 5 days; the log itself lies beside it, in `log`."""
     return prepared_world(tmp_path_factory.mktemp("small"), SMALL_WORLD)
+
+
+@pytest.fixture(scope="session")
+def edited_dataset(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """The small log with other outcomes on its last two days, prepared from scratch."""
+    folder = tmp_path_factory.mktemp("edited")
+    log = edited_after(small_dataset.path.parent / "log", folder / "log", small_dataset.days[1] - 2)
+    return prepared(log, folder / "DATASET")
 
 
 @pytest.fixture(scope="session")

@@ -46,8 +46,8 @@ def test_one_preparation_has_one_fingerprint(small_dataset: Dataset, copy: Path)
 
 
 def chunked(*lengths: int, width: int = 0) -> tuple[Column, NDArray[np.float32]]:
-    values = np.arange(sum(lengths) * max(width, 1), dtype=np.float32)
-    values = values.reshape(-1, width) if width else values
+    shape = (sum(lengths), width) if width else (sum(lengths),)
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     chunks = np.split(values, np.cumsum(lengths)[:-1])
     return Column(chunks, values.dtype, width), values
 

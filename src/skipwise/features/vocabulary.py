@@ -193,9 +193,7 @@ def _indices(words: Sequence[str], asked: Sequence[str]) -> Codes:
 def _topic_matrix(videos: pa.Table) -> Codes:
     """Return (V, TOPICS_AT_MOST) topic codes, 0 = none; a longer list is cut."""
     lists = videos["topics"].combine_chunks()
-    lengths = np.minimum(
-        pc.fill_null(pc.list_value_length(lists), 0), TOPICS_AT_MOST
-    )
+    lengths = np.minimum(pc.fill_null(pc.list_value_length(lists), 0), TOPICS_AT_MOST)
     matrix = np.zeros((videos.num_rows, TOPICS_AT_MOST), dtype=np.int64)
     for row in np.flatnonzero(lengths):
         codes = lists[int(row)].as_py()[:TOPICS_AT_MOST]

@@ -43,8 +43,8 @@ class InputSettings:
     counter_prior: float = 10.0
     """Views' worth of the training window's rate that every counted rate starts from."""
     content_spread: float = 0.1
-    """Spread of the vectors of topics and outcomes at the start, times sqrt(width); ids and the rest
-    start at 0.1. At 1 the encoder finds what tastes have in common much sooner."""
+    """Spread of the vectors of topics and outcomes at the start, times sqrt(width); the others start
+    at 0.1. At 1 the encoder finds what tastes have in common much sooner."""
     use_counters: bool = True
     use_context: bool = True
     """Whether surface, hour, gap, place and run of glances are read."""
@@ -250,7 +250,7 @@ class InputLayer(nn.Module):
         )
 
     def identity_tables(self) -> list[nn.Parameter]:
-        """Return the tables that say who or what a video or viewer is: the first to be overfitted."""
+        """Return the tables that say who a video or viewer is: the first to be overfitted."""
         extras = (self.video_extra.table, self.viewer_extra.table)
         tables = (self.video, self.author, self.topic, *extras)
         return [table.weight for table in tables if table is not None]

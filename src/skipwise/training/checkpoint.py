@@ -224,8 +224,8 @@ def check_fits(description: Mapping[str, Any], dataset: Dataset) -> None:
         if changed:
             raise RunError(
                 f"the run was trained with {part}.{changed[0]} = {mine[changed[0]]}, "
-                f"{dataset.path} was prepared with {theirs.get(changed[0])}. Prepare it with the same settings, "
-                "or train again."
+                f"{dataset.path} was prepared with {theirs.get(changed[0])}. Prepare it with the "
+                "same settings, or train again."
             )
 
 

@@ -319,8 +319,8 @@ class _Run:
             if before != now:
                 raise RunError(
                     f"the unfinished training in {self.out} had another {key}: "
-                    f"{_difference(before, now)}. Give the same as before, or leave --resume out to "
-                    "train from the start."
+                    f"{_difference(before, now)}. Give the same as before, or leave --resume out "
+                    "to train from the start."
                 )
         self.begin(position["phase"])
         names = [each.name for each in dataclasses.fields(_Position)]

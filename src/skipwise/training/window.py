@@ -68,8 +68,8 @@ def training_window(dataset: Dataset, last_day: int | None, validation_days: int
     if validation_from <= first:
         raise DatasetError(
             f"the training window {iso_day(first)} to {iso_day(chosen)} has {chosen - first + 1} "
-            f"days, of which validation_days = {validation_days} are held out; at least one must be "
-            "left to learn from. Choose a later --until or fewer validation_days."
+            f"days, of which validation_days = {validation_days} are held out; at least one must "
+            "be left to learn from. Choose a later --until or fewer validation_days."
         )
     day = dataset.events["day"].all()
     timed = dataset.events["counter_row"].all() >= 0
