@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from worlds import SMALL_WORLD, edited_after, prepared, prepared_world, reduced_kuairand
 
 from skipwise.features.dataset import Dataset
 from skipwise.simulation.world import planted_world
+from worlds import SMALL_WORLD, edited_after, prepared, prepared_world, reduced_kuairand
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

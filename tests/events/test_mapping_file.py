@@ -157,6 +157,11 @@ country = { column = "land", kind = "categorical" }
             'file = "log.csv"\nliked = { constant = 1 }',
             r"liked .* constant that is bool",
         ),
+        (
+            'file = "log.csv"',
+            'file = "log.csv"\npropensity = { constant = true }',
+            r"propensity .* constant that is float or int",
+        ),
     ],
 )
 def test_a_wrong_mapping_is_refused_with_what_to_write(

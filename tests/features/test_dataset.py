@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from worlds import timed_rows
 
 from skipwise.errors import DatasetError
 from skipwise.features.dataset import Column, Dataset, day_number, iso_day
 from skipwise.labels.watch import LabelConfig
+from worlds import timed_rows
 
 
 @pytest.fixture
@@ -122,5 +122,7 @@ def test_a_table_of_another_length_is_refused(copy: Path) -> None:
     description = json.loads((copy / "dataset.json").read_text())
     description["num_events"] += 1
     (copy / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(DatasetError, match=r"events\.arrow has .* rows, dataset\.json says .*again"):
+    with pytest.raises(
+        DatasetError, match=r"events\.arrow has .* rows, dataset\.json says .*again"
+    ):
         Dataset.open(copy)

@@ -23,7 +23,11 @@ from skipwise.report.findings import Findings
 from skipwise.report.readings import Attention, Readings
 
 QUERY_NAMES = {2: ("as if watched (q+)", "as if skipped (q−)"), 1: ("as a candidate",)}  # noqa: RUF001
-GROUP_NAMES = {Group.NEG: "skip or negative", Group.NEUTRAL: "neither", Group.POS: "liked or long"}
+GROUP_NAMES = {
+    Group.NEG: "glance or negative",
+    Group.NEUTRAL: "neither",
+    Group.POS: "effective or better",
+}
 
 
 def attention_section(findings: Findings, readings: Readings | None) -> Section:

@@ -31,7 +31,7 @@ def number_text(value: float | None, digits: int = 3) -> str:
     """
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:,.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:z,.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def share_text(part: float, whole: float, digits: int = 1) -> str:

@@ -139,7 +139,7 @@ def heat_map(
             strength = 0.55 * abs(value) / largest if known else 0.0
             colour = OURS if not known or value >= 0 else SECOND
             axes.barh(down, 0.96, left=across - 0.48, height=0.92, color=colour, alpha=strength)
-            words = f"{value:.2f}".replace("-", "\N{MINUS SIGN}") if known else "–"  # noqa: RUF001
+            words = f"{value:z.2f}".replace("-", "\N{MINUS SIGN}") if known else "–"  # noqa: RUF001
             axes.text(across, down, words, ha="center", va="center")
     axes.set_xticks(range(len(column_names)), column_names, rotation=30, ha="right")
     axes.set_yticks(range(len(row_names)), row_names)

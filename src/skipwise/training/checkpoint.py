@@ -37,7 +37,7 @@ from skipwise.training.settings import TrainSettings
 FORMAT_VERSION = 1
 RUN_FILE, MODEL_FILE, VOCABULARY_FILE = "run.json", "model.safetensors", "vocabulary.json"
 PROGRESS_FILE = "progress.jsonl"
-_DESCRIBED = ("format_version", "settings", "dataset", "objectives", "window", "checksums")
+_DESCRIBED = ("settings", "dataset", "objectives", "window", "checksums")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,9 +150,7 @@ def load_run(path: Path) -> TrainedRun:
     """
     description = read_description(path)
     _check_checksums(path, description)
-    vocabulary = Vocabulary.from_json(
-        json.loads((path / VOCABULARY_FILE).read_text(encoding="utf-8"))
-    )
+    vocabulary = _read_vocabulary(path / VOCABULARY_FILE)
     settings = apply_settings(TrainSettings(), description["settings"])
     model = build_model(
         description["dataset"], vocabulary, tuple(description["objectives"]), settings
@@ -160,8 +158,9 @@ def load_run(path: Path) -> TrainedRun:
     try:
         model.load_state_dict(load_file(path / MODEL_FILE))
     except (RuntimeError, SafetensorError) as problem:
+        what = str(problem).strip().splitlines()[:2][-1].strip().rstrip(". ")
         raise RunError(
-            f"{path / MODEL_FILE} does not fit the settings in {RUN_FILE}: {problem}. "
+            f"{path / MODEL_FILE} does not fit the settings in {RUN_FILE}: {what}. "
             "One of them was changed; train again."
         ) from None
     model.eval()
@@ -191,15 +190,15 @@ def read_description(path: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise RunError(f"{file} is damaged: {problem}. Train again.") from None
-    lacking = [key for key in _DESCRIBED if key not in description]
-    if "format_version" in description and lacking:
-        raise RunError(f"{file} is damaged: it must have {', '.join(lacking)}. Train again.")
-    version = description.get("format_version")
+    version = description.get("format_version") if isinstance(description, dict) else None
     if version != FORMAT_VERSION:
         raise RunError(
             f"{path} has format version {version}, must be {FORMAT_VERSION}. It was trained by "
             "another version of Skipwise: train again."
         )
+    lacking = [key for key in _DESCRIBED if key not in description]
+    if lacking:
+        raise RunError(f"{file} is damaged: it must have {', '.join(lacking)}. Train again.")
     return description
 
 
@@ -274,6 +273,13 @@ def load_unfinished(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise RunError(
             f"{folder} is damaged: {problem!r}. Leave --resume out to train from the start."
         ) from None
+
+
+def _read_vocabulary(file: Path) -> Vocabulary:
+    try:
+        return Vocabulary.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise RunError(f"{file} is damaged: {problem}. Train again.") from None
 
 
 def _check_checksums(path: Path, description: Mapping[str, Any]) -> None:

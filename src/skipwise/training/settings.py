@@ -63,9 +63,9 @@ class TrainSettings:
     daily_share: float = 0.75
     """Share of stretches that see what a nightly feed would; the others a live one, half of them
     with an outcome delay of up to a day."""
-    tokens_per_batch: int = 8192
+    tokens_per_batch: int = 3000
     """Events in a batch, padding and candidates counted."""
-    history_dropout: float = 0.0
+    history_dropout: float = 0.3
     """Share of past events hidden in a training batch, so that a viewer is not known by heart."""
     min_views: int = 2
     """A video seen less often in the training window has no id of its own."""
