@@ -9,7 +9,7 @@ import torch
 
 from skipwise.features.dataset import Dataset
 from skipwise.simulation.world import planted_world
-from worlds import SMALL_WORLD, edited_after, prepared, prepared_world, reduced_kuairand
+from tests.worlds import SMALL_WORLD, edited_after, prepared, prepared_world, reduced_kuairand
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

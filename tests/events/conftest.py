@@ -6,7 +6,8 @@ from pathlib import Path
 import ibis
 import pytest
 from ibis.backends.duckdb import Backend
-from kuairand_logs import LOG_HEADER, WriteLog
+
+from tests.events.kuairand_logs import LOG_HEADER, WriteLog
 
 
 @pytest.fixture

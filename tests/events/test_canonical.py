@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ibis.backends.duckdb import Backend
-from kuairand_logs import MIDDAY_MS
 
 from skipwise.errors import EventError
 from skipwise.events.read import read_log
 from skipwise.events.schema import EVENT_SCHEMA, ExtraColumn
+from tests.events.kuairand_logs import MIDDAY_MS
 
 EVENT = {
     "viewer_id": "a",

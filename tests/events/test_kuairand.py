@@ -5,10 +5,10 @@ from pathlib import Path
 import ibis
 import pytest
 from ibis.backends.duckdb import Backend
-from kuairand_logs import MIDDAY_MS, WriteLog, good_rows, log_row
 
 from skipwise.errors import EventError
 from skipwise.events.read import EventLog, read_log
+from tests.events.kuairand_logs import MIDDAY_MS, WriteLog, good_rows, log_row
 
 VIDEO_HEADER = (
     "video_id,author_id,video_type,upload_dt,upload_type,visible_status,video_duration,"

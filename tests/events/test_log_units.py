@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from ibis.backends.duckdb import Backend
-from kuairand_logs import MIDDAY_MS, WriteLog, log_row
 
 from skipwise.errors import EventError
 from skipwise.events.read import read_log
+from tests.events.kuairand_logs import MIDDAY_MS, WriteLog, log_row
 
 MAPPING = """
 time_zone = "UTC"

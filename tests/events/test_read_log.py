@@ -5,11 +5,11 @@ from pathlib import Path
 import ibis
 import pytest
 from ibis.backends.duckdb import Backend
-from kuairand_logs import LOG_HEADER, MIDDAY_MS, WriteLog, good_rows, log_row
 
 from skipwise.errors import EventError, SettingError
 from skipwise.events.read import EventLog, ReadSettings, Refusal, read_log
 from skipwise.events.schema import EVENT_SCHEMA, VIDEO_SCHEMA
+from tests.events.kuairand_logs import LOG_HEADER, MIDDAY_MS, WriteLog, good_rows, log_row
 
 
 def rows_of(log: EventLog, connection: Backend) -> list[dict[str, object]]:

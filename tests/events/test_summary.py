@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ibis.backends.duckdb import Backend
-from kuairand_logs import MIDDAY_MS, WriteLog, log_row
 
 from skipwise.events.read import read_log
 from skipwise.events.summary import HISTOGRAM_EDGES_S, QUANTILES, summarise
+from tests.events.kuairand_logs import MIDDAY_MS, WriteLog, log_row
 
 
 def test_a_small_log_is_summed_up_by_hand(write_log: WriteLog, connection: Backend) -> None:

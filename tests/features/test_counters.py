@@ -8,7 +8,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ibis.backends.duckdb import Backend as Connection
-from small_logs import (
+
+from skipwise.errors import SettingError
+from skipwise.features.counters import (
+    CounterConfig,
+    counter_names,
+    counters_as_of_day,
+    counters_as_of_event,
+)
+from skipwise.features.live import LiveCounters, Shown
+from tests.features.small_logs import (
     DAY_MS,
     FIRST_DAY,
     HOUR_MS,
@@ -19,15 +28,6 @@ from small_logs import (
     matrix,
     plain_counters,
 )
-
-from skipwise.errors import SettingError
-from skipwise.features.counters import (
-    CounterConfig,
-    counter_names,
-    counters_as_of_day,
-    counters_as_of_event,
-)
-from skipwise.features.live import LiveCounters, Shown
 
 CONFIG = CounterConfig(half_life_days=7.0, counted=("glance", "like"))
 NAMES = counter_names(CONFIG.counted)

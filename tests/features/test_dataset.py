@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skipwise.errors import DatasetError
 from skipwise.features.dataset import Column, Dataset, day_number, iso_day
 from skipwise.labels.watch import LabelConfig
-from worlds import timed_rows
+from tests.worlds import timed_rows
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import ibis
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend as Connection
-from small_logs import DAY_MS, FIRST_DAY, HOUR_MS, Told, small_log, table_of
 
 from skipwise.errors import EventError
 from skipwise.features.known import (
@@ -17,6 +16,7 @@ from skipwise.features.known import (
     clock_day_of,
     zone_offsets,
 )
+from tests.features.small_logs import DAY_MS, FIRST_DAY, HOUR_MS, Told, small_log, table_of
 
 START_MS = FIRST_DAY * DAY_MS
 

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend as Connection
-from small_logs import FIRST_DAY, Catalogue, Told, small_log
 
 from skipwise.errors import EventError, SettingError, StorageError
 from skipwise.features import prepare as prepare_module
@@ -22,6 +21,7 @@ from skipwise.features.files import write_viewers
 from skipwise.features.prepare import PrepareSettings, prepare
 from skipwise.features.write import write_rows
 from skipwise.progress import Task
+from tests.features.small_logs import FIRST_DAY, Catalogue, Told, small_log
 
 LOG = [
     Told(viewer_id="bob", video_id="b", shown_s=100, watch_s=2, liked=True),

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend as Connection
-from small_logs import table_of
 
 from skipwise.features.sequence import SEQUENCE_ORDER, add_sequence
+from tests.features.small_logs import table_of
 
 GAP_S = 60.0
 

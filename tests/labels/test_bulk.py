@@ -7,7 +7,13 @@ import ibis
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from label_logs import (
+
+from skipwise.labels.bulk import label_events, thresholds_as_of
+from skipwise.labels.feedback import Feedback
+from skipwise.labels.grid import BIN_WIDTH_S, GRID_S
+from skipwise.labels.live import LiveQuantiles, WatchedEvent, label_event
+from skipwise.labels.watch import LABELS, LabelConfig, duration_bucket
+from tests.labels.label_logs import (
     FLAGS,
     Row,
     arrow_table,
@@ -17,12 +23,6 @@ from label_logs import (
     read_rows,
     row,
 )
-
-from skipwise.labels.bulk import label_events, thresholds_as_of
-from skipwise.labels.feedback import Feedback
-from skipwise.labels.grid import BIN_WIDTH_S, GRID_S
-from skipwise.labels.live import LiveQuantiles, WatchedEvent, label_event
-from skipwise.labels.watch import LABELS, LabelConfig, duration_bucket
 
 CONFIG = LabelConfig(shrinkage_views=3)
 THRESHOLDS = ("effective_above_s", "finished_above_s")

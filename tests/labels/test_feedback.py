@@ -4,7 +4,6 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
-from label_logs import quiet_connection
 
 from skipwise.labels.feedback import (
     GROUP_OF,
@@ -15,6 +14,7 @@ from skipwise.labels.feedback import (
     feedback_states,
 )
 from skipwise.labels.watch import LABELS
+from tests.labels.label_logs import quiet_connection
 
 
 def state_of(*true_labels: str, watch_known: bool = True) -> Feedback:

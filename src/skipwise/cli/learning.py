@@ -123,6 +123,9 @@ def evaluate_command(
 def report_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
     out: Annotated[Path | None, typer.Option("--out", help="File; else RUN/report.html.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Dataset; else the one it was trained on.")
+    ] = None,
 ) -> None:
     """Write one HTML file that shows the data, the training and the figures.
 
@@ -130,7 +133,7 @@ def report_command(
     """
     from skipwise.report.page import write_report
 
-    open_console().print(f"{write_report(run, out, progress=ConsoleProgress())}")
+    typer.echo(write_report(run, out, dataset_path=data, progress=ConsoleProgress()))
 
 
 def show_card(card: Mapping[str, Any]) -> None:

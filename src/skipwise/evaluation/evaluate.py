@@ -108,6 +108,7 @@ def evaluate(
             "path": str(run.path),
             "window": run.description["window"],
             "versions": run.description["versions"],
+            "checksums": run.description["checksums"],
         },
         "dataset_fingerprint": dataset.fingerprint,
         "masked_objectives": run.description["masked_objectives"],

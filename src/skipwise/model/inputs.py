@@ -249,7 +249,7 @@ class InputLayer(nn.Module):
             counters_MF=counters_MF,
         )
 
-    def identity_tables(self) -> list[nn.Parameter]:
+    def identity_tables(self) -> list[Tensor]:
         """Return the tables that say who a video or viewer is: the first to be overfitted."""
         extras = (self.video_extra.table, self.viewer_extra.table)
         tables = (self.video, self.author, self.topic, *extras)

@@ -171,7 +171,7 @@ def _verdict_cell(found: Card | None) -> Cell:
     tone = "" if bool(counts["ahead"]) == bool(counts["behind"]) else "good"
     return Cell(
         text=marks,
-        below=words or "not clearly apart",
+        below=words or ("not clearly apart" if "unclear" in said.values() else "cannot be said"),
         tone="bad" if tone and counts["behind"] else "good" if tone else "",
     )
 

@@ -200,11 +200,12 @@ def _surfaces(surfaces: list[tuple[str, int, int]]) -> Chart:
         axes = figure.add_subplot()
         shares = [100 * glances / judged for _, judged, glances in shown]
         axes.barh(range(len(shown)), shares, height=0.62, color=OURS, alpha=0.75)
-        for place, share in enumerate(shares):
-            axes.text(share + 0.8, place, f"{share:.1f} %", va="center", color=INK)
+        for place, (share, (_, judged, _)) in enumerate(zip(shares, shown, strict=True)):
+            axes.text(share + 0.8, place, f"{share:.1f} % of {judged:,}", va="center", color=INK)
         axes.set_yticks(range(len(shown)), [name for name, _, _ in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.set_xlim(0, min(100, max(shares) * 1.15 + 2))
+        axes.set_xlim(0, max(shares) * 1.22 + 4)
+        axes.set_ylabel("surface")
         axes.set_xlabel("views left at once, % of views")
         axes.grid(visible=False, axis="y")
 

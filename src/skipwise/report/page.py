@@ -66,7 +66,7 @@ def write_report(
 
 def _sections(findings: Findings, progress: Progress) -> list[Section]:
     readings = _readings(findings, progress)
-    with progress.task("report", total=8, unit="sections") as task:
+    with progress.task("report", total=9, unit="sections") as task:
         sections = []
         for make in (
             summary_section,
