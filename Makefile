@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/skipwise demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff format --check .

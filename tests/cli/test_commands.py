@@ -65,15 +65,10 @@ def test_evaluate_prints_tables_of_at_most_100_columns_and_keeps_the_figures(job
 
 
 @pytest.mark.slow
-def test_json_to_stdout_is_nothing_but_json(job: Path) -> None:
-    last = (job / "last_day").read_text()
-    done = skipwise("evaluate", job / "run", "--from", last, "--to", last, "--json", "-")
-    assert json.loads(done.stdout)["mode"] == "daily"
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["window", "progressive"])
-def test_the_other_modes_are_measured_too(job: Path, mode: str) -> None:
+def test_the_other_modes_are_measured_too_and_json_on_stdout_is_nothing_but_json(
+    job: Path, mode: str
+) -> None:
     last = (job / "last_day").read_text()
     words = ("evaluate", job / "run", "--from", last, "--to", last, "--mode", mode, "--json", "-")
     card = json.loads(skipwise(*words).stdout)

@@ -169,6 +169,20 @@ def test_padding_changes_nothing() -> None:
     assert before.isfinite().all()
 
 
+def test_a_hidden_event_is_read_by_no_other() -> None:
+    """Training hides events in the middle of a stretch: what they held reaches nobody."""
+    encoder = encoder_of(blocks=2)
+    valid = past().valid.clone()
+    valid[:, 3] = False
+    one = replace(past(), valid=valid)
+    events = one.events.clone()
+    events[:, 3] = -events[:, 3]
+    before, after = one.encoded(encoder), replace(one, events=events).encoded(encoder)
+    others = torch.arange(10) != 3
+    torch.testing.assert_close(before[:, others], after[:, others], rtol=0, atol=0)
+    assert not torch.equal(before, past().encoded(encoder)), "and hiding it was noticed"
+
+
 @pytest.mark.parametrize("pair_biases", [True, False])
 def test_the_feedback_pair_is_known_to_attention_unless_told_otherwise(pair_biases: bool) -> None:
     encoder, one = encoder_of(pair_biases=pair_biases), past()

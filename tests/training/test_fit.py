@@ -54,6 +54,14 @@ def test_another_seed_gives_other_weights(
     assert not same_weights(short_run(small_dataset, tmp_path / "RUN", "seed=1"), whole_run)
 
 
+def test_hiding_events_in_training_is_felt(
+    small_dataset: Dataset, whole_run: TrainedRun, tmp_path: Path
+) -> None:
+    assert whole_run.settings.history_dropout > 0
+    open_run = short_run(small_dataset, tmp_path / "RUN", "history_dropout=0")
+    assert not same_weights(open_run, whole_run)
+
+
 def test_a_run_says_what_it_did(small_dataset: Dataset, whole_run: TrainedRun) -> None:
     """It learns, stops by the last day, and trains anew for as many passes as were best."""
     lines = lines_of(whole_run)

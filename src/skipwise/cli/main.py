@@ -54,7 +54,7 @@ def main() -> None:
     try:
         app()
     except SkipwiseError as problem:
-        open_console(stderr=True).print(f"skipwise: {problem}", style="red")
+        open_console(stderr=True).print(f"skipwise: {problem}", style="red", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         open_console(stderr=True).print(
