@@ -14,7 +14,9 @@ import torch
 from skipwise.errors import DatasetError, RunError, SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import TrainedRun, load_run
-from skipwise.training.fit import chosen_device, draw_views, log_loss
+from skipwise.training.fit import log_loss
+from skipwise.training.machine import chosen_device
+from skipwise.training.views import draw_views
 from tests.training.trained import BreaksOff, interrupt, predictions, same_weights, short_run
 from tests.worlds import (
     days_of,

@@ -66,7 +66,11 @@ class View:
 
     @property
     def counter_form(self) -> CounterForm:
-        """Return which counters never hold more than this view may see."""
+        """Return which counters this view reads: live, or those of a nightly refresh.
+
+        With an extra delay there are no counters of just that age; the nightly ones stand in. They
+        may hold an outcome up to the delay early, in the first hours of a day.
+        """
         return "event" if self.mode == "progressive" and self.extra_delay_ms == 0 else "day"
 
 

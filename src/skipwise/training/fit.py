@@ -10,15 +10,12 @@
 Reads `model`, `features`; is read by the command line.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,14 +24,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skipwise.errors import RunError, SettingError
+from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.features.stretches import Plan, View, plan_stretches
 from skipwise.features.vocabulary import Vocabulary, bind, learn_vocabulary
 from skipwise.labels.grid import NUM_BINS, grid_bin
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
-from skipwise.settings import check_choice, settings_to_dict
+from skipwise.settings import settings_to_dict
 from skipwise.storage import replace_file
 from skipwise.training.checkpoint import (
     PROGRESS_FILE,
@@ -45,10 +42,11 @@ from skipwise.training.checkpoint import (
     save_unfinished,
 )
 from skipwise.training.learner import Learner
+from skipwise.training.machine import chosen_device, interrupts_noted
 from skipwise.training.settings import TrainSettings
+from skipwise.training.views import draw_views
 from skipwise.training.window import TrainingWindow, learnable_objectives, training_window
 
-DAY_MS = 86_400_000
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -231,7 +229,7 @@ class _Run:
         what = f"{position.phase} pass {position.passes + 1}"
         with (
             self.progress.task(what, total=rows, unit="impressions") as task,
-            _interrupts_noted() as interrupted,
+            interrupts_noted() as interrupted,
         ):
             for chosen in batches[position.batch :]:
                 loss, number = self.learner.step(plan, chosen, position.step)
@@ -337,45 +335,6 @@ class _Run:
         self.learner.restore(tensors)
 
 
-def chosen_device(name: str) -> torch.device:
-    """Turn the setting into a device.
-
-    Raises:
-        SettingError: There is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    check_choice("device", name, ("auto", "cpu", "cuda"))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError(
-            "device = cuda, but no GPU was found; it must be one of this machine's. Use device=cpu."
-        )
-    return torch.device(name)
-
-
-def draw_views(number: int, daily_share: float, generator: np.random.Generator) -> list[View]:
-    """Draw how each stretch sees the past (SPEC 4): nightly, live, or live with a delay.
-
-    Args:
-        number: How many stretches.
-        daily_share: Share that sees what a nightly feed would; of the others, half see a live one
-            and half one whose outcomes arrive late, by 1 s to a day, even in the logarithm.
-        generator: Where chance comes from.
-
-    Returns:
-        One view per stretch.
-    """
-    kind = generator.random(number)
-    delay = np.exp(generator.uniform(math.log(1_000), math.log(DAY_MS), number)).astype(np.int64)
-    live_from = daily_share + (1 - daily_share) / 2
-    return [
-        View()
-        if share < daily_share
-        else View(mode="progressive", extra_delay_ms=0 if share < live_from else int(late))
-        for share, late in zip(kind, delay, strict=True)
-    ]
-
-
 def log_loss(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
     """Return the mean of -[y log p + (1 - y) log(1 - p)], natural logs.
 
@@ -383,20 +342,6 @@ def log_loss(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
     0.6931
     """
     return float(np.mean(np.logaddexp(0, logits) - labels * logits))
-
-
-@contextlib.contextmanager
-def _interrupts_noted() -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C instead of raising it, so that no step is broken off half-way."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
-    try:
-        yield lambda: bool(noted)
-    finally:
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
 def _difference(before: Any, now: Any) -> str:
