@@ -42,7 +42,7 @@ class InputSettings:
     """Share of videos whose id is hidden in a training batch, so that new ones are no surprise."""
     counter_prior: float = 10.0
     """Views' worth of the training window's rate that every counted rate starts from."""
-    content_spread: float = 0.1
+    content_spread: float = 1.0
     """Spread of the vectors of topics and outcomes at the start, times sqrt(width); others start
     at 0.1. At 1 the encoder finds what tastes have in common much sooner."""
     use_counters: bool = True
