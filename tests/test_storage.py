@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from skipwise.errors import StorageError
-from skipwise.storage import checksum, replace_file, replace_folder, write_json
+from skipwise.errors import SettingError, StorageError
+from skipwise.storage import (
+    check_replaceable,
+    checksum,
+    replace_file,
+    replace_folder,
+    write_json,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -141,10 +147,18 @@ def test_a_folder_that_may_not_be_written_is_said_plainly(tmp_path: Path, code: 
 
 def test_any_other_failure_keeps_its_own_name(tmp_path: Path) -> None:
     with (
-        pytest.raises(IsADirectoryError),
+        pytest.raises(BrokenPipeError),
         replace_file(tmp_path / "file.txt"),
     ):
-        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_file_that_cannot_be_there_is_told_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"could not be written: .*Choose another place"):
+        write_json(tmp_path / "file" / "value.json", 1)
+    with pytest.raises(StorageError, match=r"is a directory.*Choose another place"):
+        write_json(tmp_path, 1)
 
 
 def test_json_comes_back_with_nan_as_null(tmp_path: Path) -> None:
@@ -170,3 +184,15 @@ def test_the_checksum_is_sha256(tmp_path: Path) -> None:
     assert checksum(tmp_path / "empty") == empty
     (tmp_path / "other").write_bytes(b"x")
     assert checksum(tmp_path / "other") != empty
+
+
+def test_only_an_empty_folder_or_one_of_our_own_may_be_replaced(tmp_path: Path) -> None:
+    check_replaceable(tmp_path / "new", "mark", "ours")
+    check_replaceable(tmp_path, "mark", "ours")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(SettingError, match=r"is not ours; the output must be .* Choose another"):
+        check_replaceable(tmp_path, "mark", "ours")
+    with pytest.raises(SettingError, match="is not ours"):
+        check_replaceable(tmp_path / "thesis.txt", "mark", "ours")
+    (tmp_path / "mark").touch()
+    check_replaceable(tmp_path, "mark", "ours")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from skipwise.errors import StorageError
+from skipwise.errors import SettingError, StorageError
 
 
 @contextlib.contextmanager
@@ -62,6 +62,26 @@ def replace_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def check_replaceable(out: Path, marker: str, what: str) -> None:
+    """Refuse to replace anything but what we wrote ourselves, or an empty folder.
+
+    Args:
+        out: The folder to be written.
+        marker: A file that an earlier one of ours holds.
+        what: What ours is called, for the message.
+
+    Raises:
+        SettingError: `out` is a file, or a folder that holds something else.
+    """
+    if not out.exists() or (out / marker).is_file():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise SettingError(
+            f"{out} exists and is not {what}; the output must be a new folder or an earlier one "
+            "of its kind, which is replaced. Choose another name."
+        )
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, atomically; NaN becomes null.
 
@@ -89,6 +109,8 @@ def _said_plainly(path: Path) -> Iterator[None]:
             reason, remedy = "the disk is full", "Free some space, or choose another disk"
         elif problem.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             reason, remedy = "the folder may not be written", "Choose a folder of your own"
+        elif problem.errno in (errno.ENOTDIR, errno.EISDIR, errno.EFBIG, errno.EDQUOT):
+            reason, remedy = str(problem.strerror).lower(), "Choose another place"
         else:
             raise
         raise StorageError(

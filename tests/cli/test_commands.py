@@ -110,6 +110,8 @@ def test_inspect_can_speak_json(job: Path) -> None:
         (("train", "{dataset}", "--out", "x", "--preset", "smal"), "Did you mean 'small'"),
         (("train", "{dataset}", "--out", "{run}"), "--replace"),
         (("train", "{dataset}", "--out", "x", "--resume"), "Leave --resume out"),
+        (("prepare", "{world}", "--out", "{world}"), "is not a prepared dataset"),
+        (("prepare", "{world}", "--out", "{run}"), "is not a prepared dataset"),
         (("evaluate", "nowhere", "--from", "2022-05-01", "--to", "2022-05-01"), "skipwise train"),
         (("evaluate", "{run}", "--from", "2001-01-01", "--to", "2001-01-02"), "training window"),
         (
@@ -133,11 +135,18 @@ def test_inspect_can_speak_json(job: Path) -> None:
     ],
 )
 def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], told: str) -> None:
-    places = {"dataset": job / "dataset", "run": job / "run"}
+    places = {name: job / name for name in ("world", "dataset", "run")}
     done = skipwise(*(word.format(**places) for word in words))
     assert done.returncode == 2
     assert told in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "resume").mkdir(parents=True)
+    done = skipwise("train", job / "dataset", "--out", tmp_path / "run", *TRAINING)
+    assert done.returncode == 2
+    assert "--resume, or say --replace" in done.stderr
 
 
 def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:

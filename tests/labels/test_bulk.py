@@ -1,6 +1,7 @@
 import itertools
 import math
 from collections.abc import Iterable
+from operator import itemgetter
 from pathlib import Path
 
 import ibis
@@ -12,7 +13,7 @@ from skipwise.labels.bulk import label_events, thresholds_as_of
 from skipwise.labels.feedback import Feedback
 from skipwise.labels.grid import BIN_WIDTH_S, GRID_S
 from skipwise.labels.live import LiveQuantiles, WatchedEvent, label_event
-from skipwise.labels.watch import LABELS, LabelConfig, duration_bucket
+from skipwise.labels.watch import LABELS, LabelConfig, duration_bucket, glance
 from tests.labels.label_logs import (
     FLAGS,
     Row,
@@ -132,6 +133,17 @@ def test_an_unknown_duration_masks_what_needs_it(label: Labeller) -> None:
     masked = ("glance", "effective", "long", "finished", "complete")
     assert {asked[f"label_{name}"] for name in masked} == {-1}
     assert asked["feedback"] == Feedback.PARTIAL
+
+
+def test_an_unknown_duration_may_be_read_as_no_glance_in_bulk_and_one_by_one_alike() -> None:
+    config = LabelConfig(glance_needs_duration=False)
+    log = [row("a", "x", 10, 1.0, duration_ms=None), row("a", "y", 10, 1.0)]
+    connection = quiet_connection()
+    events = connection.create_table("events", arrow_table(log))
+    labelled = read_rows(connection, label_events(events, config))
+    in_bulk = [found["label_glance"] for found in sorted(labelled, key=itemgetter("source_order"))]
+    one_by_one = glance(np.array([1.0, 1.0]), np.array([np.nan, 60.0]), config)
+    assert in_bulk == one_by_one.tolist() == [0, 1]
 
 
 def test_a_flag_the_log_lacks_is_masked_and_other_columns_stay() -> None:
@@ -325,7 +337,7 @@ def watched_event(event: Row) -> WatchedEvent:
 
 
 def looped_threshold(log: list[Row], asked: Row, p: float) -> float:
-    """Work a threshold out from SPEC section 3, one event after the other."""
+    """Work a threshold out from docs/model.md, one event after the other."""
     bucket = bucket_of(asked)
     earlier = [
         event

@@ -127,10 +127,10 @@ def test_a_watch_that_ended_early_has_the_chance_of_its_bin(
 
 
 def test_a_watch_to_the_end_is_survival_and_the_density_of_replays() -> None:
-    """d = 10 s: S(10) = exp(-2); 15 s is half a duration past, 1e6 s counts as three."""
+    """d = 10 s: S(10) = exp(-2); 15 s is half a duration past; after three none is followed."""
     curve = constant_curve(0.1, 2.0, 10.0)
-    for watch_s, past in ((10.0, 0.0), (15.0, 0.5), (1e6, 3.0)):
-        expected = -2.0 + math.log(2.0) - 2.0 * past
+    for watch_s, past, ended in ((10.0, 0.0, 1), (15.0, 0.5, 1), (40.0, 3.0, 0), (1e6, 3.0, 0)):
+        expected = -2.0 + ended * math.log(2.0) - 2.0 * past
         assert curve.log_likelihood(seconds(watch_s)).item() == pytest.approx(expected)
 
 
@@ -151,6 +151,7 @@ def cuts_of(durations_s: Tensor, effective_s: Tensor, finished_s: Tensor) -> Cut
     return Cuts(
         duration_s=durations_s,
         glance_below_s=3.0,
+        glance_needs_duration=True,
         long_from_s=18.0,
         effective_above_s=effective_s,
         finished_above_s=finished_s,
@@ -249,3 +250,18 @@ def test_a_curve_learns_how_long_was_watched() -> None:
         share = (watch_s > time_s).double().mean().item()
         learnt = curve.survival(torch.full_like(durations_s, time_s))[0].item()
         assert learnt == pytest.approx(share, abs=0.02)
+
+
+def test_a_replay_that_outlasts_what_is_followed_is_censored_not_ended() -> None:
+    """With true rate 0.2 per duration, the likelihood is largest at 0.2, not at a larger one."""
+    generator = torch.Generator().manual_seed(0)
+    past = torch.empty(20_000).exponential_(0.2, generator=generator)
+    durations_s = torch.full_like(past, 10.0)
+    rates = torch.arange(0.05, 0.6, 0.01)
+    likelihood = []
+    for rate in rates:
+        outputs = torch.full((len(past), NUM_HAZARDS), -3.0)
+        outputs[:, -1] = torch.log(torch.expm1(rate - 1e-3))
+        curve = WatchCurve.from_outputs(outputs, durations_s)
+        likelihood.append(float(curve.log_likelihood(10.0 * (1 + past)).mean()))
+    assert abs(float(rates[int(np.argmax(likelihood))]) - 0.2) <= 0.02

@@ -46,6 +46,7 @@ def cuts(number: int = ROWS) -> Cuts:
     return Cuts(
         duration_s=torch.linspace(2, 120, number),
         glance_below_s=3.0,
+        glance_needs_duration=True,
         long_from_s=18.0,
         effective_above_s=torch.linspace(1, 40, number),
         finished_above_s=torch.linspace(1, 60, number),

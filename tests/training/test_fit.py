@@ -209,7 +209,7 @@ def test_nothing_to_resume_is_refused(small_dataset: Dataset, tmp_path: Path) ->
 
 
 def test_a_run_is_not_resumed_with_other_settings(small_dataset: Dataset, broken_off: Path) -> None:
-    says = r"had another settings: optimizer: weight_decay: 0\.05 then, 0\.1 now\. Give the same"
+    says = r"begun with settings optimizer\.weight_decay = 0\.05, is now given 0\.1\. Give the same"
     with pytest.raises(RunError, match=says):
         short_run(small_dataset, broken_off, "optimizer.weight_decay=0.1", resume=True)
 
@@ -217,9 +217,9 @@ def test_a_run_is_not_resumed_with_other_settings(small_dataset: Dataset, broken
 def test_a_run_is_not_resumed_on_another_window_or_dataset(
     small_dataset: Dataset, edited_dataset: Dataset, broken_off: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"had another last_day: \d+ then, \d+ now"):
+    with pytest.raises(RunError, match=r"begun with --until 20\d\d-\d\d-\d\d, is now given 20"):
         short_run(small_dataset, broken_off, resume=True, last_day=small_dataset.days[1] - 1)
-    with pytest.raises(RunError, match=r"had another fingerprint: .*Give the same as before"):
+    with pytest.raises(RunError, match=r"begun with fingerprint .*Give the same as before"):
         short_run(edited_dataset, broken_off, resume=True)
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+import duckdb
 import ibis
 from ibis.backends.duckdb import Backend as Connection
 
-from skipwise.errors import SettingError
+from skipwise.errors import SettingError, StorageError
 from skipwise.settings import apply_settings, check_setting, parse_overrides, read_settings_file
 
 Settings = TypeVar("Settings")
@@ -73,5 +74,11 @@ def data_engine(memory_gib: float = MEMORY_GIB, threads: int = 0) -> Iterator[Co
         connection = ibis.duckdb.connect(str(Path(folder) / "engine.duckdb"), **settings)
         try:
             yield connection
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as problem:
+            raise StorageError(
+                f"the data engine ran out of room: {str(problem).splitlines()[0]}. It may take "
+                f"{memory_gib:g} GiB of memory and what {folder} holds of disk. Raise --memory, or "
+                "free some disk; nothing half-written was left."
+            ) from problem
         finally:
             connection.disconnect()

@@ -61,6 +61,11 @@ def train_command(
             f"{out} holds a finished run already; training would replace it. "
             "Choose another --out, or say --replace."
         )
+    if (out / "resume").is_dir() and not (resume or replace):
+        raise RunError(
+            f"{out} holds unfinished training; starting anew would discard it. "
+            "Go on with the same command and --resume, or say --replace."
+        )
     train(
         Dataset.open(dataset),
         out,
@@ -145,7 +150,10 @@ def show_card(card: Mapping[str, Any]) -> None:
         (title, scorecard_rows(card)),
         ("Watch time", watch_rows(card)),
         ("Slates ordered by the score, the log, chance", slate_rows(card)),
-        ("Ahead of the baselines (* = interval clear of zero)", comparison_rows(card["baselines"])),
+        (
+            "Against the baselines (interval clear of zero: * ahead, ! behind)",
+            comparison_rows(card["baselines"]),
+        ),
     ):
         if len(rows) > 1:
             console.print(draw_table(name, [str(cell) for cell in rows[0]], rows[1:]))
@@ -165,7 +173,8 @@ def _show_pass(line: Mapping[str, Any]) -> None:
     words = "  ".join(f"{name} {losses[name]:.4f}" for name in shown if name in losses)
     best = "  best so far" if line["validation"] and line["best_pass"] == line["passes"] else ""
     open_console(stderr=True).print(
-        f"{line['phase']} pass {line['passes']}: {what} log-loss  {words}{best}"
+        f"{line['phase']} pass {line['passes']}: {what} log-loss  {words}{best}",
+        soft_wrap=True,
     )
 
 

@@ -8,8 +8,9 @@
 The only place where every layer meets.
 """
 
-import sys
-from typing import Annotated
+import functools
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -28,13 +29,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command("simulate")(simulate_command)
-app.command("inspect")(inspect_command)
-app.command("prepare")(prepare_command)
-app.command("train")(train_command)
-app.command("evaluate")(evaluate_command)
-app.command("report")(report_command)
-app.command("demo")(demo)
 
 
 @app.callback(invoke_without_command=True)
@@ -49,16 +43,50 @@ def version_option(
         raise typer.Exit
 
 
+def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command tell a user's mistake, and Ctrl-C, in one paragraph instead of a traceback."""
+
+    @functools.wraps(command)
+    def run(*words: Any, **options: Any) -> None:
+        try:
+            command(*words, **options)
+        except SkipwiseError as problem:
+            _say(f"skipwise: {problem}", style="red")
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            _stopped()
+        except RuntimeError as problem:  # the data engine wraps Ctrl-C in one of its own
+            if isinstance(problem.__cause__ or problem.__context__, KeyboardInterrupt):
+                _stopped()
+            raise
+
+    return run
+
+
+for _name, _command in (
+    ("simulate", simulate_command),
+    ("inspect", inspect_command),
+    ("prepare", prepare_command),
+    ("train", train_command),
+    ("evaluate", evaluate_command),
+    ("report", report_command),
+    ("demo", demo),
+):
+    app.command(_name)(told_plainly(_command))
+
+
 def main() -> None:
     """Run the command line; this is the `skipwise` script."""
-    try:
-        app()
-    except SkipwiseError as problem:
-        open_console(stderr=True).print(f"skipwise: {problem}", style="red", soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        open_console(stderr=True).print(
-            "skipwise: stopped. Training goes on from here with --resume; other commands left "
-            "nothing half-written."
-        )
-        sys.exit(130)
+    app()
+
+
+def _stopped() -> NoReturn:
+    _say(
+        "skipwise: stopped. Unfinished training goes on with the same command and --resume; "
+        "nothing half-written was left."
+    )
+    raise typer.Exit(130)
+
+
+def _say(words: str, style: str | None = None) -> None:
+    open_console(stderr=True).print(words, style=style, soft_wrap=True)

@@ -2,8 +2,8 @@
 
     TrainedRun, Dataset, days, mode  ->  evaluate  ->  the evaluation card (plain values, JSON)
 
-- The mode decides which outcomes any state may hold when a row is scored (SPEC 8); baselines read
-  the same counters as the model does.
+- The mode decides which outcomes any state may hold when a row is scored (docs/model.md); baselines
+  read the same counters as the model does.
 - Rows are ranked only against rows scored with the same state: viewer-days in window and daily
   mode, requests in progressive mode.
 

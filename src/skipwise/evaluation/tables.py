@@ -88,7 +88,8 @@ def comparison_rows(baselines: Mapping[str, Any]) -> list[Row]:
 
     Returns:
         Rows of 6 cells: objective, baseline, its AUC, and how much better ours is by AUC, GAUC and
-        log-loss; where the interval is clear of zero on the good side it ends in `*`.
+        log-loss; it ends in `*` where the interval is clear of zero on the good side, in `!` where
+        on the bad side.
     """
     rows: list[Row] = [
         ("objective", "baseline", "its AUC", "AUC ahead", "GAUC ahead", "log-loss less")
@@ -159,8 +160,14 @@ def difference_text(
 
 
 def _ahead(found: Mapping[str, Any], metric: str) -> str:
-    text = difference_text(found["difference"].get(metric), turned=metric == "log_loss")
-    return f"{text} *" if found["better"].get(metric) else text
+    difference = found["difference"].get(metric)
+    text = difference_text(difference, turned=metric == "log_loss")
+    if found["better"].get(metric):
+        return f"{text} *"
+    if difference is None or difference["low"] is None or difference["high"] is None:
+        return text
+    clear = difference["low"] > 0 or difference["high"] < 0
+    return f"{text} !" if clear else text
 
 
 def _number(value: float, digits: int) -> str:

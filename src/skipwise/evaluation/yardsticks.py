@@ -65,10 +65,20 @@ class Yardstick:
         return self.dataset.events["surface"].take(rows).astype(np.int64)
 
     @property
+    def learnable(self) -> tuple[str, ...]:
+        """Objectives with both outcomes among the training rows."""
+        found = []
+        for name in self.objectives:
+            labels = self.labels(name)
+            if (labels == 1).any() and (labels == 0).any():
+                found.append(name)
+        return tuple(found)
+
+    @property
     def counted(self) -> tuple[str, ...]:
         """Objectives that counters answer."""
         counted = counted_objectives(self.dataset.counter_names)
-        return tuple(name for name in self.objectives if name in counted)
+        return tuple(name for name in self.learnable if name in counted)
 
 
 def score_baselines(
@@ -147,7 +157,7 @@ def _random(yardstick: Yardstick) -> Probabilities:
         name: random_order(
             len(yardstick.rows), overall_rate=training_rate(yardstick.labels(name)), seed=place
         )
-        for place, name in enumerate(yardstick.objectives)
+        for place, name in enumerate(yardstick.learnable)
     }
 
 
@@ -159,7 +169,7 @@ def _lightgbm(yardstick: Yardstick) -> Probabilities:
         name: lightgbm_baseline(
             training, yardstick.labels(name), test, seed=0, categorical=categorical
         )
-        for name in yardstick.objectives
+        for name in yardstick.learnable
     }
 
 

@@ -3,7 +3,7 @@
     Dataset, event rows (N), day  ->  counters_frozen_at  ->  (N, K) float32
 
 - The outcomes are the dataset's own, those with `known_day < day`: the window mode of evaluation
-  sees the state at the end of training, however late its rows are (SPEC 8).
+  sees the state at the end of training, however late its rows are (docs/model.md).
 - With each row's own day it returns the rows of `counters_day.arrow`: one definition, two doors.
 
 Reads `dataset` and `counters`; is read by evaluation.

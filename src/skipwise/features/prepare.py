@@ -47,7 +47,7 @@ from skipwise.labels.bulk import label_events
 from skipwise.labels.watch import LABELS, LabelConfig
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import check_setting
-from skipwise.storage import replace_folder, write_json
+from skipwise.storage import check_replaceable, replace_folder, write_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +86,12 @@ def prepare(
 
     Raises:
         EventError: The log has no event with a time, or a catalogue names something twice.
-        SettingError: `half_life_days` is too short for a log as long as this.
+        SettingError: `half_life_days` is too short for a log as long as this, or `out` holds
+            something that is not a dataset.
         StorageError: The disk is full or the folder cannot be written.
     """
     settings = settings or PrepareSettings()
+    check_replaceable(out, "dataset.json", "a prepared dataset")
     span = _span(log.events)
     with replace_folder(out) as folder, steps(connection, progress, _num_steps(log)) as made:
         codes = make_codes(log.events, log.videos, log.viewers, made.keep)

@@ -26,7 +26,7 @@ Integers = NDArray[np.int64] | NDArray[np.int32]
 def live_prefix(
     known_at_ms: NDArray[np.int64], requested_at_ms: NDArray[np.int64], extra_delay_ms: int = 0
 ) -> Prefix:
-    """Count what is visible when outcomes arrive as they become known (SPEC 4, 8: progressive).
+    """Count what is visible when outcomes arrive as they become known (docs/model.md).
 
     Args:
         known_at_ms: (T,) when each outcome became known, in sequence order.

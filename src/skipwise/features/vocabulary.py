@@ -234,8 +234,14 @@ def _bound_categories(
     known: Mapping[str, tuple[str, ...]], extras: Sequence[Mapping[str, Any]], table: pa.Table
 ) -> Codes:
     values = {extra["name"]: extra.get("categories", ()) for extra in extras}
+    kinds = {extra["name"]: extra["kind"] for extra in extras}
     bound = np.zeros((table.num_rows, len(known)), dtype=np.int64)
     for place, (name, words) in enumerate(known.items()):
+        if kinds.get(name, "categorical") != "categorical":
+            raise RunError(
+                f"the extra column {name!r} is {kinds[name]} in the dataset, must be categorical "
+                "as in training. Declare it so and prepare again."
+            )
         codes = _extra(table, name).astype(np.int64)
         bound[:, place] = _indices(words, values[name])[codes]
     return bound

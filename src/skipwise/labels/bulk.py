@@ -92,7 +92,10 @@ def _with_labels(events: ir.Table, config: LabelConfig) -> ir.Table:
     long = watch_s >= ibis.least(config.long_from_s, duration_s)
     verdict = _flag(events, "long_viewed")
     return events.mutate(
-        label_glance=_masked(glance, known),
+        label_glance=_masked(
+            glance & duration_s.notnull(),
+            known if config.glance_needs_duration else watch_s.notnull(),
+        ),
         label_effective=_above(events.effective_above_s, events, known, glance),
         label_long=ibis.ifelse(verdict >= 0, verdict, _masked(long, known)),
         label_finished=_above(events.finished_above_s, events, known, glance),

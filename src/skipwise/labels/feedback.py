@@ -38,7 +38,7 @@ class Feedback(enum.IntEnum):
 
 
 class Group(enum.IntEnum):
-    """What an answer means for attention: g(f) of SPEC section 4."""
+    """What an answer means for attention: g(f) of docs/model.md."""
 
     NEUTRAL = 0
     NEG = 1

@@ -102,7 +102,7 @@ def shrunk_quantile(
 ) -> Seconds:
     """Pull a video's quantile towards that of its duration bucket while its watches are few.
 
-    `Q = (n Q_video + n0 Q_bucket) / (n + n0)` (SPEC section 3).
+    `Q = (n Q_video + n0 Q_bucket) / (n + n0)` (docs/model.md).
 
     Args:
         counts: (..., NUM_BINS) watches of the video, n in all.

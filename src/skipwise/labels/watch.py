@@ -46,6 +46,9 @@ class LabelConfig:
 
     glance_below_s: float = 3.0
     """Leaving before this many seconds (or the whole video, if shorter) is a glance."""
+    glance_needs_duration: bool = True
+    """Off, a watch of a video of unknown length counts as no glance instead of as unknown: the
+    convention of figures that read an unknown duration as 0 s."""
     long_from_s: float = 18.0
     """Staying this many seconds (or the whole video, if shorter) is a long view."""
     effective_quantile: float = 0.5
@@ -120,7 +123,7 @@ def label_watches(
 
 
 def glance(watch_s: Seconds, duration_s: Seconds, config: LabelConfig) -> Label:
-    """Mark the watches that were skips: `w < min(glance_below_s, d)` (SPEC section 3).
+    """Mark the watches that were skips: `w < min(glance_below_s, d)` (docs/model.md).
 
     Args:
         watch_s: (N,) seconds, >= 0; NaN where unknown.
@@ -137,6 +140,8 @@ def glance(watch_s: Seconds, duration_s: Seconds, config: LabelConfig) -> Label:
     [1, 0, -1]
     """
     known = _known(watch_s, duration_s)
+    if not config.glance_needs_duration:
+        known = ~np.isnan(watch_s)
     return _masked(watch_s < np.minimum(config.glance_below_s, duration_s), known)
 
 

@@ -1,4 +1,4 @@
-"""One curve that answers every question about watch time (SPEC 5): S(t) = P(w > t).
+"""One curve that answers every question about watch time (docs/model.md): S(t) = P(w > t).
 
     hazards_MK, duration_s  ->  WatchCurve  ->  S(t) for any t, E[w], log-likelihood of a watch
 
@@ -11,7 +11,7 @@
   contradict each other: S never rises.
 
 Source of the idea: survival analysis with piecewise-constant hazards (Friedman, 1982); the cuts are
-SPEC 3's labels. Is read by `objectives` and `losses`. No I/O.
+docs/model.md's labels. Is read by `objectives` and `losses`. No I/O.
 """
 
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ from skipwise.labels.grid import GRID_S
 
 NUM_HAZARDS = len(GRID_S)
 """K outputs: one per bin of the grid but the open last one, and one for replays."""
+REPLAYS_AT_MOST = 3.0
+"""Durations past the end beyond which a replay is no longer followed."""
 REPLAY_RATE_AT_MOST = 60.0
 """Replays end at most this fast, per duration: about a frame or two past the end of a clip."""
 
@@ -103,8 +105,9 @@ class WatchCurve:
         """Return the log-likelihood of watches.
 
         A watch that ended before the video did in bin [a, b): log(S(a) - S(min(b, d))). One that
-        reached the end: log S(d), and past it the density of the replay rate, per duration, of
-        which no more than three durations count. One beyond the grid: log S(last edge).
+        reached the end: log S(d), and past it the density of the replay rate, per duration. One
+        still going on at the grid's end, or REPLAYS_AT_MOST durations past the video's end, is
+        censored there: log S of that moment.
 
         Args:
             watch_s_M: (M,) seconds >= 0, NaN where unknown.
@@ -125,8 +128,10 @@ class WatchCurve:
         drop = (log_start - self._interest(stop)).clamp(min=1e-8)
         left_early = log_start + torch.log(-torch.expm1(-drop))
         reached = self._interest(torch.where(end.isinf(), watch, end))
-        past = torch.where(end.isinf(), torch.zeros_like(watch), (watch - end) / end).clamp(0, 3)
-        replayed = reached + torch.log(self.replay_rate_M) - self.replay_rate_M * past
+        past = torch.where(end.isinf(), torch.zeros_like(watch), (watch - end) / end).clamp(min=0)
+        still_on = beyond | (past >= REPLAYS_AT_MOST)
+        leaving = torch.where(still_on, 0.0, torch.log(self.replay_rate_M))
+        replayed = reached + leaving - self.replay_rate_M * past.clamp(max=REPLAYS_AT_MOST)
         likelihood = torch.where(watch >= end, replayed, torch.where(beyond, log_start, left_early))
         return torch.where(watch_s_M.isnan(), torch.zeros_like(likelihood), likelihood)
 

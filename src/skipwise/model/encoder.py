@@ -1,4 +1,4 @@
-"""What a viewer's past says about a candidate: the feedback-aware encoder (SPEC 4).
+"""What a viewer's past says about a candidate: the feedback-aware encoder (docs/model.md).
 
     events_BTD, feedback groups, times  ->  HistoryEncoder    ->  history_BTD
     history_BTD, candidates, prefixes   ->  CandidateReader   ->  liking_MD (u+), disliking_MD (u-)

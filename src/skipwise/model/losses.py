@@ -1,4 +1,4 @@
-"""What training asks of the predictions (SPEC 5).
+"""What training asks of the predictions (docs/model.md).
 
     Predictions, targets  ->  objective_losses  ->  one masked mean per objective, and the sum
 

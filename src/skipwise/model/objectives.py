@@ -1,4 +1,4 @@
-"""How the objectives relate and where they differ: the multi-objective predictor (SPEC 5).
+"""How the objectives relate and where they differ: the multi-objective predictor (docs/model.md).
 
     features_MI  ->  Predictor  ->  Predictions: a logit per objective, expected watch seconds
 
@@ -60,6 +60,7 @@ class Cuts:
     duration_s: Tensor
     """(M,) NaN unknown."""
     glance_below_s: float
+    glance_needs_duration: bool
     long_from_s: float
     effective_above_s: Tensor
     """(M,) threshold of the state the row is scored with; NaN unknown."""
@@ -191,7 +192,7 @@ class Predictor(nn.Module):
 
 
 def cut_logits(curve: WatchCurve, cuts: Cuts) -> dict[str, Tensor]:
-    """Read glance, effective, long and finished views off a watch curve (SPEC 3, 5).
+    """Read glance, effective, long and finished views off a watch curve (docs/model.md).
 
         P(glance)    = 1 - S(min(glance_below_s, d))
         P(long)      = S(min(long_from_s, d))
@@ -203,6 +204,8 @@ def cut_logits(curve: WatchCurve, cuts: Cuts) -> dict[str, Tensor]:
     """
     duration = torch.nan_to_num(cuts.duration_s, nan=torch.inf)
     glance_at = duration.clamp(max=cuts.glance_below_s)
+    if not cuts.glance_needs_duration:
+        glance_at = torch.where(cuts.duration_s.isnan(), torch.zeros_like(glance_at), glance_at)
     not_glance = _logit_of_log(curve.log_survival(glance_at))
 
     def above(threshold: Tensor) -> Tensor:

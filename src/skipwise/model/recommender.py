@@ -50,6 +50,8 @@ class LabelCuts:
     """Seconds at which the labels cut the watch curve; from the dataset's label settings."""
 
     glance_below_s: float
+    glance_needs_duration: bool
+    """Off, a video of unknown length is never glanced at."""
     long_from_s: float
     watch_at_most_s: float
 
@@ -185,6 +187,7 @@ class Recommender(nn.Module):
         return Cuts(
             duration_s=batch.targets["duration_s"],
             glance_below_s=self.cuts.glance_below_s,
+            glance_needs_duration=self.cuts.glance_needs_duration,
             long_from_s=self.cuts.long_from_s,
             effective_above_s=batch.targets["effective_above_s"],
             finished_above_s=batch.targets["finished_above_s"],

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skipwise.errors import SettingError
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
 from skipwise.simulation.clock import show_times
@@ -34,7 +33,7 @@ from skipwise.simulation.tables import (
 )
 from skipwise.simulation.watching import watch
 from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
-from skipwise.storage import replace_folder, write_json
+from skipwise.storage import check_replaceable, replace_folder, write_json
 
 
 def simulate(out: Path, settings: WorldSettings, progress: Progress = SILENT) -> None:
@@ -49,7 +48,7 @@ def simulate(out: Path, settings: WorldSettings, progress: Progress = SILENT) ->
         SettingError: `out` exists and is something else.
         StorageError: The disk is full or the folder cannot be written.
     """
-    _check_place(out)
+    check_replaceable(out, "world.json", "a simulated world")
     tables = simulate_tables(settings, progress)
     with (
         replace_folder(out) as folder,
@@ -83,14 +82,3 @@ def simulate_tables(settings: WorldSettings, progress: Progress = SILENT) -> dic
         "viewers": viewer_table(viewers),
         "truth": truth_table(truth, rows),
     }
-
-
-def _check_place(out: Path) -> None:
-    """Refuse to replace anything but a simulated world or an empty folder."""
-    if not out.exists() or (out / "world.json").is_file():
-        return
-    if not out.is_dir() or any(out.iterdir()):
-        raise SettingError(
-            f"{out} exists and is not a simulated world; OUT must be a new folder or an earlier "
-            "simulated world, which is replaced. Choose another name."
-        )

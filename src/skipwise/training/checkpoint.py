@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import skipwise
@@ -87,6 +87,7 @@ def build_model(
     )
     cuts = LabelCuts(
         glance_below_s=labels.glance_below_s,
+        glance_needs_duration=labels.glance_needs_duration,
         long_from_s=labels.long_from_s,
         watch_at_most_s=labels.watch_at_most_s,
     )
@@ -122,7 +123,7 @@ def save_run(
         StorageError: The disk is full or the folder cannot be written.
     """
     with replace_file(path / MODEL_FILE) as aside:
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside)
+        _write_tensors(weights, aside)
     write_json(path / VOCABULARY_FILE, vocabulary.to_json())
     description = {
         "format_version": FORMAT_VERSION,
@@ -237,7 +238,7 @@ def save_unfinished(path: Path, tensors: Mapping[str, Tensor], position: Mapping
     folder = path / "resume"
     name = f"state-{position['step']:09d}.safetensors"
     with replace_file(folder / name) as aside:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, aside)
+        _write_tensors(tensors, aside)
     write_json(
         folder / "position.json",
         {**position, "state": name, "checksum": checksum(folder / name)},
@@ -282,8 +283,14 @@ def _read_vocabulary(file: Path) -> Vocabulary:
         raise RunError(f"{file} is damaged: {problem}. Train again.") from None
 
 
+def _write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors ourselves: the library's own writer hides why a write failed."""
+    file.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
 def _check_checksums(path: Path, description: Mapping[str, Any]) -> None:
-    for name, expected in description["checksums"].items():
+    for name in (MODEL_FILE, VOCABULARY_FILE):
+        expected = description["checksums"].get(name)
         file = path / name
         if not file.is_file():
             raise RunError(

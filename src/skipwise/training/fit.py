@@ -98,7 +98,7 @@ def train(
     run = _Run(dataset, out, settings, window, objectives, progress, report)
     identity = {
         "fingerprint": dataset.fingerprint,
-        "last_day": window.last_day,
+        "--until": iso_day(window.last_day),
         "settings": json.loads(json.dumps(settings_to_dict(settings))),
     }
     if resume:
@@ -316,9 +316,9 @@ class _Run:
             before = position["identity"][key]
             if before != now:
                 raise RunError(
-                    f"the unfinished training in {self.out} had another {key}: "
-                    f"{_difference(before, now)}. Give the same as before, or leave --resume out "
-                    "to train from the start."
+                    f"the unfinished training in {self.out} was begun with "
+                    f"{key} {_difference(before, now)}. Give the same as before, or leave --resume "
+                    "out to train from the start."
                 )
         self.begin(position["phase"])
         names = [each.name for each in dataclasses.fields(_Position)]
@@ -348,5 +348,6 @@ def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in now:
             if before.get(key) != now[key]:
-                return f"{key}: {_difference(before.get(key), now[key])}"
-    return f"{before} then, {now} now"
+                inner = _difference(before.get(key), now[key])
+                return f"{key}.{inner}" if isinstance(now[key], dict) else f"{key} = {inner}"
+    return f"{before}, is now given {now}"

@@ -16,7 +16,7 @@ from skipwise.features.stretches import View
 
 
 def draw_views(number: int, daily_share: float, generator: np.random.Generator) -> list[View]:
-    """Draw how each stretch sees the past (SPEC 4): nightly, live, or live with a delay.
+    """Draw how each stretch sees the past (docs/model.md): nightly, live, or live with a delay.
 
     Args:
         number: How many stretches.

@@ -73,6 +73,12 @@ def training_window(dataset: Dataset, last_day: int | None, validation_days: int
         )
     day = dataset.events["day"].all()
     timed = dataset.events["counter_row"].all() >= 0
+    if not (timed & (day >= validation_from) & (day <= chosen)).any():
+        raise DatasetError(
+            f"the held-out days {iso_day(validation_from)} to {iso_day(chosen)} have no event; "
+            "they must have some, for they choose when training stops. Choose another --until or "
+            "more validation_days."
+        )
     viewers = np.unique(dataset.events["viewer"].all()[timed & (day <= chosen)])
     if len(viewers) < 2:
         raise DatasetError(
