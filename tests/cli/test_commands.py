@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,18 @@ def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], t
     assert done.returncode == 2
     assert told in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_dataset_prepared_anew_is_not_measured_without_a_word(job: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(job / "run", run)
+    description = json.loads((run / "run.json").read_text())
+    description["dataset"]["fingerprint"] = "0" * 64
+    (run / "run.json").write_text(json.dumps(description))
+    last = (job / "last_day").read_text()
+    done = skipwise("evaluate", run, "--from", last, "--to", last)
+    assert done.returncode == 2
+    assert "prepared anew" in done.stderr
 
 
 def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ import typer
 
 from skipwise.cli.console import open_console
 from skipwise.cli.learning import evaluate_command, report_command, train_command
-from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
+from skipwise.cli.logs import (
+    MappingOption,
+    SourceOption,
+    inspect_command,
+    prepare_command,
+    simulate_command,
+)
 from skipwise.features.dataset import Dataset, iso_day
 
 REPORTED_DAYS = 2
@@ -23,6 +29,8 @@ def demo(
     data: Annotated[
         Path | None, typer.Option("--data", help="A real log; else viewers are simulated.")
     ] = None,
+    source: SourceOption = None,
+    mapping: MappingOption = None,
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
     viewers: Annotated[int, typer.Option(help="How many viewers to simulate.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -42,9 +50,9 @@ def demo(
         simulate_command(log, viewers=viewers, days=8, seed=seed)
     else:
         _announce(f"1/5  inspect: {log}")
-        inspect_command(log)
+        inspect_command(log, source=source, mapping=mapping)
     _announce("2/5  prepare: labels, counters, histories")
-    prepare_command(log, out / "dataset")
+    prepare_command(log, out / "dataset", source=source, mapping=mapping)
     last = Dataset.open(out / "dataset").days[1]
     until, first = iso_day(last - REPORTED_DAYS), iso_day(last - REPORTED_DAYS + 1)
     _announce(f"3/5  train: until {until}")

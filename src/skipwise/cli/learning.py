@@ -106,10 +106,18 @@ def evaluate_command(
 
     check_choice("--mode", mode, MODES)
     trained = load_run(run)
+    dataset = Dataset.open(data or Path(trained.description["dataset"]["path"]))
+    learnt_from = trained.description["dataset"]["fingerprint"]
+    if data is None and dataset.fingerprint != learnt_from:
+        raise RunError(
+            f"{dataset.path} has the fingerprint {dataset.fingerprint[:12]}, must be "
+            f"{learnt_from[:12]}: it was prepared anew since the run was trained. Name it with "
+            "--data if it is meant, or train again."
+        )
     with data_engine(memory) as connection:
         card = evaluate(
             trained,
-            Dataset.open(data or Path(trained.description["dataset"]["path"])),
+            dataset,
             connection,
             days=(day_from(from_day, "--from"), day_from(to_day, "--to")),
             mode=_mode(mode),

@@ -127,6 +127,7 @@ def train(
                 "validation_from": iso_day(window.validation_from),
                 "refit": settings.refit,
             },
+            "label_shares": run.label_shares,
             "best_pass": run.position.best_pass,
             "validation_loss": run.position.best_loss,
             "seconds": time.monotonic() - started,
@@ -155,6 +156,7 @@ class _Run:
         self.position = _Position()
         self.best: dict[str, torch.Tensor] = {}
         self.learner: Learner
+        self.label_shares: dict[str, float] = {}
         self.vocabulary: Vocabulary
 
     def start(self, identity: dict[str, Any]) -> None:
@@ -177,7 +179,8 @@ class _Run:
         counter_rows = self.dataset.events["counter_row"].take(np.flatnonzero(self.rows))
         sample = counter_rows[:: max(1, len(counter_rows) // 500_000)]
         model.inputs.counters.fit(torch.from_numpy(self.dataset.counters_day.take(sample)))
-        model.predictor.start_from(*self.starting_point())
+        self.label_shares, leaving = self.starting_point()
+        model.predictor.start_from(self.label_shares, leaving)
         model.to(chosen_device(self.settings.device))
         self.learner = Learner(
             model, bind(self.vocabulary, self.dataset), self.dataset, self.settings
@@ -202,15 +205,28 @@ class _Run:
             and self.position.passes - self.position.best_pass < self.settings.patience
         ):
             training = self.one_pass()
-            validation = self.validate()
-            total = sum(
-                getattr(self.settings.loss, name) * value for name, value in validation.items()
+            with interrupts_noted() as interrupted:
+                self.compare(training, self.validate())
+            if interrupted():
+                raise KeyboardInterrupt
+
+    def compare(self, training: Mapping[str, float], validation: Mapping[str, float]) -> None:
+        """Keep the weights if the held-out days are predicted better than ever; tell and save.
+
+        Raises:
+            RunError: The validation loss is not a finite number.
+        """
+        total = sum(getattr(self.settings.loss, name) * value for name, value in validation.items())
+        if not validation or not math.isfinite(total):
+            raise RunError(
+                f"the validation loss of pass {self.position.passes} is {total}, must be a finite "
+                f"number over known outcomes (terms: {dict(validation)}). Lower "
+                "optimizer.learning_rate, or hold out more validation_days."
             )
-            better = total < self.position.best_loss
-            if better:
-                self.position.best_loss, self.position.best_pass = total, self.position.passes
-                self.best = self.learner.averaged_weights()
-            self.tell(training, validation, total)
+        if total < self.position.best_loss:
+            self.position.best_loss, self.position.best_pass = total, self.position.passes
+            self.best = self.learner.averaged_weights()
+        self.tell(training, validation, total)
 
     def refit(self) -> None:
         """Train anew on the whole window, for as many passes as were best."""
