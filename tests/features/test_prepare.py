@@ -222,14 +222,14 @@ def test_a_failure_leaves_the_old_dataset_and_nothing_half_written(
 
     out = tmp_path / "DATASET"
     out.mkdir()
-    (out / "old").write_text("kept")
+    (out / "dataset.json").write_text("kept")
     monkeypatch.setattr(prepare_module, step, fail)
     log = small_log(connection, LOG, CATALOGUE)
     tables = set(connection.list_tables())
     with pytest.raises(raised):
         prepare(log, connection, out)
     assert [path.name for path in tmp_path.iterdir()] == ["DATASET"]
-    assert [path.name for path in out.iterdir()] == ["old"]
+    assert [path.read_text() for path in out.iterdir()] == ["kept"]
     assert not [name for name in set(connection.list_tables()) - tables if "step" in name]
 
 

@@ -63,7 +63,7 @@ def test_without_a_curve_watch_time_is_a_huber_loss_of_its_logarithm() -> None:
 
 
 def test_with_a_curve_watch_time_is_its_likelihood() -> None:
-    """S falls by half in each bin: 1.1 s lies in bin 4, and 1000 s counts as 300 s, past 20 s."""
+    """S falls by half in each bin: 1.1 s lies in bin 4, 1000 s is censored long past 20 s."""
     number = 3
     curve = WatchCurve(
         -math.log(2) * torch.arange(len(GRID_S)).float().expand(number, -1),
@@ -79,7 +79,7 @@ def test_with_a_curve_watch_time_is_its_likelihood() -> None:
     )
     early = math.log(0.5**4 - 0.5**5)
     interest = -math.log(2) * (GRID_S.index(18.0) + 2 / 3)  # 20 s lies in the bin [18, 21)
-    late = interest + math.log(2.0) - 2.0 * 3
+    late = interest - 2.0 * 3  # followed for three durations, and not ended then
     assert found["watch"].item() == pytest.approx(-(early + late) / 2, rel=1e-5)
 
 
