@@ -120,7 +120,7 @@ def test_the_group_of_an_answer_is_hidden_with_the_answer(small_dataset: Dataset
         batch = dataclasses.replace(
             batch, feedback=torch.arange(len(GROUP_OF)).expand(len(batch.feedback), -1)
         )
-        assert model.model.inputs.feedback_groups(batch)[0].tolist() == expected
+        assert model.model.inputs.feedback_groups(batch.feedback)[0].tolist() == expected
 
 
 @pytest.mark.parametrize(

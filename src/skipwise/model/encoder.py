@@ -178,8 +178,8 @@ class CandidateReader(nn.Module):
         no_past_QBHC1 = torch.einsum("qbhcd,hd->qbhc", query_QBHCd, no_key_Hd).unsqueeze(-1)
         weights = torch.cat([no_past_QBHC1, logits_QBHCT], -1).softmax(-1)
         read_QBHCd = weights[..., 1:] @ value_BHTd + weights[..., :1] * no_value_Hd[:, None, :]
-        read_QMHd = read_QBHCd.transpose(2, 3)[:, reading.stretch, reading.slot]
-        attention_QMHT = weights.transpose(2, 3)[:, reading.stretch, reading.slot]
+        read_QMHd = reading.flat(read_QBHCd.transpose(2, 3))
+        attention_QMHT = reading.flat(weights.transpose(2, 3))
         return self.norm(self.output(read_QMHd.flatten(2))), attention_QMHT
 
     def _biases(self, reading: "Reading") -> Tensor:
@@ -219,6 +219,10 @@ class Reading:
         padded = values.new_zeros(shape)
         padded[:, self.stretch, self.slot] = values
         return padded
+
+    def flat(self, padded: Tensor) -> Tensor:
+        """Take the candidates out of their slots, (Q, B, C, ...) -> (Q, M, ...)."""
+        return padded[:, self.stretch, self.slot]
 
 
 def slots_of(stretch: Tensor, num_stretches: int) -> tuple[Tensor, int]:

@@ -163,15 +163,7 @@ def to_batch(
         return torch.from_numpy(values).to(device)
 
     return Batch(
-        videos=VideoBatch(
-            video=tensor(catalogue.video[different]),
-            author=tensor(catalogue.author[different]),
-            author_code=tensor(catalogue.author_code[different]),
-            topics=tensor(catalogue.topics[different]),
-            duration_bucket=tensor(catalogue.duration_bucket[different]),
-            categories=tensor(catalogue.video_categories[different]),
-            numbers=tensor(catalogue.video_numbers[different]),
-        ),
+        videos=video_batch(catalogue, different, device),
         token_video=tensor(token_video),
         token_valid=tensor(token_valid),
         feedback=tensor(stretches.feedback),
@@ -189,6 +181,25 @@ def to_batch(
         targets={name: tensor(values) for name, values in stretches.targets.items()},
         day=tensor(stretches.day),
         row=stretches.row,
+    )
+
+
+def video_batch(
+    catalogue: Catalogue, rows: NDArray[np.int64], device: torch.device | str = "cpu"
+) -> VideoBatch:
+    """Turn (U,) catalogue rows into tensors."""
+
+    def tensor(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values[rows]).to(device)
+
+    return VideoBatch(
+        video=tensor(catalogue.video),
+        author=tensor(catalogue.author),
+        author_code=tensor(catalogue.author_code),
+        topics=tensor(catalogue.topics),
+        duration_bucket=tensor(catalogue.duration_bucket),
+        categories=tensor(catalogue.video_categories),
+        numbers=tensor(catalogue.video_numbers),
     )
 
 
@@ -231,22 +242,16 @@ class InputLayer(nn.Module):
 
     def forward(self, batch: Batch) -> Inputs:
         """Embed a batch."""
-        videos_UD = self._videos(batch.videos)
-        events_BTD = videos_UD[batch.token_video]
-        if self.settings.use_feedback:
-            events_BTD = (
-                events_BTD + self.feedback(batch.feedback) + self.watch_share(batch.watch_share)
-            )
-        events_BTD = events_BTD + self._context(batch.token_context)
-        counters_MF = self.counters(batch.counters)
-        if not self.settings.use_counters:
-            counters_MF = torch.zeros_like(counters_MF)
+        videos_UD = self.embed_videos(batch.videos)
+        events_BTD = self.embed_events(
+            videos_UD[batch.token_video], batch.feedback, batch.watch_share, batch.token_context
+        )
         return Inputs(
             events_BTD=events_BTD * batch.token_valid.unsqueeze(-1),
             candidates_MD=videos_UD[batch.candidate_video],
-            context_MD=self._context(batch.candidate_context),
+            context_MD=self.embed_context(batch.candidate_context),
             viewers_MD=self.viewer_extra(batch.viewer_categories, batch.viewer_numbers),
-            counters_MF=counters_MF,
+            counters_MF=self.counter_features(batch.counters),
         )
 
     def identity_tables(self) -> list[Tensor]:
@@ -259,13 +264,27 @@ class InputLayer(nn.Module):
         """Return E_f(EFFECTIVE) and E_f(GLANCE), (D,) each: the outcomes q+ and q- suppose."""
         return self.feedback.weight[Feedback.EFFECTIVE], self.feedback.weight[Feedback.GLANCE]
 
-    def feedback_groups(self, batch: Batch) -> Tensor:
+    def feedback_groups(self, feedback_BT: Tensor) -> Tensor:
         """Return g(f) of each event, (B, T): 0 neutral, 1 negative, 2 positive."""
         if not self.settings.use_feedback:
-            return torch.zeros_like(batch.feedback)
-        return torch.tensor(GROUP_OF, device=batch.feedback.device)[batch.feedback]
+            return torch.zeros_like(feedback_BT)
+        return torch.tensor(GROUP_OF, device=feedback_BT.device)[feedback_BT]
 
-    def _videos(self, videos: VideoBatch) -> Tensor:
+    def embed_events(
+        self, videos_BTD: Tensor, feedback_BT: Tensor, watch_share_BT: Tensor, context: ContextBatch
+    ) -> Tensor:
+        """Embed past events: the video, how it ended, where and when, (B, T, D)."""
+        if self.settings.use_feedback:
+            videos_BTD = videos_BTD + self.feedback(feedback_BT) + self.watch_share(watch_share_BT)
+        return videos_BTD + self.embed_context(context)
+
+    def counter_features(self, counters_MK: Tensor) -> Tensor:
+        """Return (M, F) standardised features of raw counters; zeros where they are not used."""
+        counters_MF: Tensor = self.counters(counters_MK)
+        return counters_MF if self.settings.use_counters else torch.zeros_like(counters_MF)
+
+    def embed_videos(self, videos: VideoBatch) -> Tensor:
+        """Embed U videos: id, author, topics, duration, extras, (U, D)."""
         video_U = videos.video
         if self.training and self.settings.id_dropout > 0:
             hidden = torch.rand(video_U.shape, device=video_U.device) < self.settings.id_dropout
@@ -283,7 +302,8 @@ class InputLayer(nn.Module):
         )
         return video_UD
 
-    def _context(self, context: ContextBatch) -> Tensor:
+    def embed_context(self, context: ContextBatch) -> Tensor:
+        """Embed where and when, (..., D)."""
         total: Tensor = self.context["surface"](context.surface)
         if not self.settings.use_context:
             return torch.zeros_like(total)

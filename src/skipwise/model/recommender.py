@@ -25,7 +25,14 @@ from skipwise.model.encoder import (
     slots_of,
     visible_window,
 )
-from skipwise.model.inputs import Batch, InputLayer, Inputs, InputSettings, InputSizes
+from skipwise.model.inputs import (
+    Batch,
+    InputLayer,
+    Inputs,
+    InputSettings,
+    InputSizes,
+    VideoBatch,
+)
 from skipwise.model.objectives import Cuts, ObjectiveSettings, Predictions, Predictor
 from skipwise.settings import check_setting
 
@@ -94,6 +101,15 @@ class Recommender(nn.Module):
         inputs: Inputs = self.inputs(batch)
         history_BTD = self.encode(batch, inputs)
         liking_MD, disliking_MD = self.read(batch, inputs, history_BTD)
+        cuts = self.cuts_at(
+            batch.targets["duration_s"],
+            batch.targets["effective_above_s"],
+            batch.targets["finished_above_s"],
+        )
+        return self.score(liking_MD, disliking_MD, inputs, cuts)
+
+    def score(self, liking_MD: Tensor, disliking_MD: Tensor, inputs: Inputs, cuts: Cuts) -> Scores:
+        """Predict from the two readings and the inputs; `inputs.events_BTD` is not read."""
         features = torch.cat(
             [
                 liking_MD,
@@ -107,14 +123,14 @@ class Recommender(nn.Module):
             ],
             dim=1,
         )
-        predictions = self.predictor(self.dropout(features), inputs.counters_MF, self._cuts(batch))
+        predictions = self.predictor(self.dropout(features), inputs.counters_MF, cuts)
         return Scores(predictions=predictions, liking_MD=liking_MD, disliking_MD=disliking_MD)
 
     def encode(self, batch: Batch, inputs: Inputs) -> Tensor:
         """Encode the stretches of a batch, (B, T, D)."""
         encoded: Tensor = self.encoder(
             self.dropout(inputs.events_BTD),
-            self.inputs.feedback_groups(batch),
+            self.inputs.feedback_groups(batch.feedback),
             batch.token_time_s,
             batch.token_valid,
         )
@@ -123,19 +139,26 @@ class Recommender(nn.Module):
     def read(self, batch: Batch, inputs: Inputs, history_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Read each candidate's visible past as if watched and as if skipped, (M, D) each."""
         read_QMD, _ = self.attend(batch, inputs, history_BTD)
-        gate_MD = 2 * self.gate(inputs.context_MD).sigmoid()
+        return self.gated(read_QMD, inputs.context_MD)
+
+    def gated(self, read_QMD: Tensor, context_MD: Tensor) -> tuple[Tensor, Tensor]:
+        """Scale the readings of q+ and q- by the request's context, (M, D) each."""
+        gate_MD = 2 * self.gate(context_MD).sigmoid()
         like_gate, dislike_gate = gate_MD.chunk(2, dim=-1)
         return read_QMD[0] * like_gate, read_QMD[-1] * dislike_gate
 
     def attend(self, batch: Batch, inputs: Inputs, history_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Return readings (Q, M, D) and attention (Q, M, H, 1 + T) of q+ and q-."""
-        watched_D, skipped_D = self.inputs.hypotheses()
-        candidate_MD = inputs.candidates_MD + inputs.context_MD
-        if self.settings.encoder.two_queries:
-            queries_QMD = torch.stack([candidate_MD + watched_D, candidate_MD + skipped_D])
-        else:
-            queries_QMD = candidate_MD.unsqueeze(0)
+        queries_QMD = self.queries(inputs.candidates_MD, inputs.context_MD)
         return self.reader.attend(queries_QMD, history_BTD, self._reading(batch))
+
+    def queries(self, candidates_MD: Tensor, context_MD: Tensor) -> Tensor:
+        """Return q+ and q- of each candidate, (Q, M, D); or the one query without hypothesis."""
+        watched_D, skipped_D = self.inputs.hypotheses()
+        candidate_MD = candidates_MD + context_MD
+        if self.settings.encoder.two_queries:
+            return torch.stack([candidate_MD + watched_D, candidate_MD + skipped_D])
+        return candidate_MD.unsqueeze(0)
 
     def _reading(self, batch: Batch) -> Reading:
         num_stretches, length = batch.token_valid.shape
@@ -155,41 +178,60 @@ class Recommender(nn.Module):
             num_slots=num_slots,
             num_stretches=num_stretches,
             visible_BCT=visible_BCT & batch.token_valid.unsqueeze(1),
-            matches_BCTN=self._matches(batch, padded(batch.candidate_video)),
-            groups_BTG=functional.one_hot(self.inputs.feedback_groups(batch), NUM_GROUPS).to(
-                batch.counters.dtype
-            ),
+            matches_BCTN=matches(
+                _shared_codes(batch.videos, padded(batch.candidate_video)),
+                _shared_codes(batch.videos, batch.token_video),
+            ).to(batch.counters.dtype),
+            groups_BTG=functional.one_hot(
+                self.inputs.feedback_groups(batch.feedback), NUM_GROUPS
+            ).to(batch.counters.dtype),
             far_BCTF=distance_features(lag_BCT, back_BCT),
         )
 
-    def _matches(self, batch: Batch, candidate_BC: Tensor) -> Tensor:
-        """Return (B, C, T, N): does the candidate share video, author, a topic with the event?"""
-        videos = batch.videos
-        same_video = candidate_BC.unsqueeze(-1) == batch.token_video.unsqueeze(1)
-        author_BC, author_BT = (
-            videos.author_code[candidate_BC],
-            videos.author_code[batch.token_video],
-        )
-        same_author = (author_BC.unsqueeze(-1) == author_BT.unsqueeze(1)) & (
-            author_BC > 0
-        ).unsqueeze(-1)
-        topics_BCK, topics_BTK = videos.topics[candidate_BC], videos.topics[batch.token_video]
-        shared_topic = torch.zeros_like(same_video)
-        for topic_BC in topics_BCK.unbind(-1):
-            for topic_BT in topics_BTK.unbind(-1):
-                shared = (topic_BC.unsqueeze(-1) == topic_BT.unsqueeze(1)) & (
-                    topic_BC > 1
-                ).unsqueeze(-1)
-                shared_topic = shared_topic | shared
-        return torch.stack([same_video, same_author, shared_topic], -1).to(batch.counters.dtype)
-
-    def _cuts(self, batch: Batch) -> Cuts:
+    def cuts_at(
+        self, duration_s: Tensor, effective_above_s: Tensor, finished_above_s: Tensor
+    ) -> Cuts:
+        """Say where the watch curve of each candidate is cut, (M,) seconds each, NaN unknown."""
         return Cuts(
-            duration_s=batch.targets["duration_s"],
+            duration_s=duration_s,
             glance_below_s=self.cuts.glance_below_s,
             glance_needs_duration=self.cuts.glance_needs_duration,
             long_from_s=self.cuts.long_from_s,
-            effective_above_s=batch.targets["effective_above_s"],
-            finished_above_s=batch.targets["finished_above_s"],
+            effective_above_s=effective_above_s,
+            finished_above_s=finished_above_s,
             watch_at_most_s=self.cuts.watch_at_most_s,
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedCodes:
+    """What tells whether a candidate and an event have something in common; N of them."""
+
+    video: Tensor
+    """(B, N) equal if, and only if, the video is the same."""
+    author: Tensor
+    """(B, N) dataset codes; 0 unknown."""
+    topics: Tensor
+    """(B, N, topics) vocabulary indices; 0 none, 1 unseen."""
+
+
+def matches(candidates: SharedCodes, events: SharedCodes) -> Tensor:
+    """Return (B, C, T, NUM_MATCHES) bool: does the candidate share video, author, a topic?"""
+    same_video = candidates.video.unsqueeze(-1) == events.video.unsqueeze(1)
+    same_author = (candidates.author.unsqueeze(-1) == events.author.unsqueeze(1)) & (
+        candidates.author > 0
+    ).unsqueeze(-1)
+    shared_topic = torch.zeros_like(same_video)
+    for topic_BC in candidates.topics.unbind(-1):
+        for topic_BT in events.topics.unbind(-1):
+            shared = (topic_BC.unsqueeze(-1) == topic_BT.unsqueeze(1)) & (topic_BC > 1).unsqueeze(
+                -1
+            )
+            shared_topic = shared_topic | shared
+    return torch.stack([same_video, same_author, shared_topic], -1)
+
+
+def _shared_codes(videos: VideoBatch, place_BN: Tensor) -> SharedCodes:
+    return SharedCodes(
+        video=place_BN, author=videos.author_code[place_BN], topics=videos.topics[place_BN]
+    )

@@ -1,0 +1,284 @@
+"""The network as serving asks it: one viewer, one request, many candidates.
+
+    History     ->  EncodeForm  ->  encoded events (T, D), kept until the viewer's next event
+    Encoded, Request, Candidates  ->  RankForm  ->  logits (C, O), expected watch seconds (C,)
+
+- Every number comes from training's own modules: a form only lays one request out as a batch of one
+  stretch whose every event has arrived. Equal to `predict_rows` up to rounding.
+- A video enters as its vector (`embed_videos`), made once when it is posted, beside the codes that
+  tell what it shares with the past.
+- Events may be padded at the end (`valid` False); padding changes nothing. A form is a pure
+  function of flat tensors, so that it can be exported.
+- T events oldest first, C candidates, D width, O objectives, K topics of a video.
+
+Reads `recommender`; is read by serving. No I/O.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skipwise.features.vocabulary import Catalogue
+from skipwise.model.encoder import NUM_GROUPS, Reading, distance_features, visible_window
+from skipwise.model.inputs import ContextBatch, Inputs, video_batch
+from skipwise.model.recommender import Recommender, SharedCodes, matches
+
+CONTEXT = ("surface", "hour", "gap", "place", "run")
+"""Columns of a context, in a model's indices (`features.stretches.Context`)."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class History:
+    """A viewer's last events that have arrived, oldest first: up to `EncoderSettings.reach`."""
+
+    vectors: Array
+    """(T, D) float32, from `embed_videos`."""
+    video: Array
+    """(T,) int64, any code that is equal if, and only if, the video is the same."""
+    author: Array
+    """(T,) int64, likewise; 0 unknown."""
+    topics: Array
+    """(T, K) int64 vocabulary indices; 0 none, 1 unseen."""
+    feedback: Array
+    """(T,) int64 `labels.feedback.Feedback`."""
+    watch_share: Array
+    """(T,) int64 bucket of watch time over duration."""
+    context: Array
+    """(T, 5) int64, columns as `CONTEXT`."""
+    time_s: Array
+    """(T,) float64 when shown, seconds since 1970; NaN unknown."""
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoded:
+    """An encoded past: what a request needs of it, the last W events."""
+
+    states: Array
+    """(T, D) float32."""
+    video: Array
+    author: Array
+    topics: Array
+    feedback: Array
+    time_s: Array
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """Who asks, where and when."""
+
+    context: Array
+    """(5,) int64, columns as `CONTEXT`."""
+    time_s: float
+    """Seconds since 1970."""
+    viewer_categories: Array
+    """(categorical extras,) int64"""
+    viewer_numbers: Array
+    """(numeric extras,) float32"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """Videos to rank for one request."""
+
+    vectors: Array
+    """(C, D) float32, from `embed_videos`."""
+    video: Array
+    """(C,) int64, codes as in `History`."""
+    author: Array
+    topics: Array
+    """(C, K) int64"""
+    counters: Array
+    """(C, counters) float32, raw counts as of the request."""
+    duration_s: Array
+    """(C,) float32, NaN unknown."""
+    effective_above_s: Array
+    """(C,) float32 thresholds of the state the request is answered with; NaN unknown."""
+    finished_above_s: Array
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+class EncodeForm(nn.Module):
+    """Encodes one viewer's history."""
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        vectors_TD: Tensor,
+        feedback_T: Tensor,
+        watch_share_T: Tensor,
+        context_T5: Tensor,
+        time_s_T: Tensor,
+        valid_T: Tensor,
+    ) -> Tensor:
+        """Return the encoded events, (T, D)."""
+        inputs, valid_1T = self.model.inputs, valid_T.unsqueeze(0)
+        events_1TD = inputs.embed_events(
+            vectors_TD.unsqueeze(0),
+            feedback_T.unsqueeze(0),
+            watch_share_T.unsqueeze(0),
+            _context(context_T5.unsqueeze(0)),
+        )
+        encoded: Tensor = self.model.encoder(
+            events_1TD * valid_1T.unsqueeze(-1),
+            inputs.feedback_groups(feedback_T.unsqueeze(0)),
+            time_s_T.unsqueeze(0),
+            valid_1T,
+        )
+        return encoded.squeeze(0)
+
+
+class RankForm(nn.Module):
+    """Predicts every objective for the candidates of one request."""
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(  # noqa: PLR0913, PLR0917 - an exported form takes flat tensors
+        self,
+        states_TD: Tensor,
+        past_video_T: Tensor,
+        past_author_T: Tensor,
+        past_topics_TK: Tensor,
+        feedback_T: Tensor,
+        time_s_T: Tensor,
+        valid_T: Tensor,
+        context_5: Tensor,
+        requested_s: Tensor,
+        viewer_categories_E: Tensor,
+        viewer_numbers_F: Tensor,
+        vectors_CD: Tensor,
+        video_C: Tensor,
+        author_C: Tensor,
+        topics_CK: Tensor,
+        counters_CN: Tensor,
+        duration_s_C: Tensor,
+        effective_above_s_C: Tensor,
+        finished_above_s_C: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return logits (C, O) in the order of `model.objectives`, and expected seconds (C,)."""
+        model, inputs = self.model, self.model.inputs
+        past = SharedCodes(
+            video=past_video_T.unsqueeze(0),
+            author=past_author_T.unsqueeze(0),
+            topics=past_topics_TK.unsqueeze(0),
+        )
+        asked = SharedCodes(
+            video=video_C.unsqueeze(0), author=author_C.unsqueeze(0), topics=topics_CK.unsqueeze(0)
+        )
+        context_1D = inputs.embed_context(_context(context_5.unsqueeze(0)))
+        reading = one_request(
+            model, matches(asked, past), feedback_T, time_s_T, valid_T, requested_s
+        )
+        read_QCD, _ = model.reader.attend(
+            model.queries(vectors_CD, context_1D), states_TD.unsqueeze(0), reading
+        )
+        liking_CD, disliking_CD = model.gated(read_QCD, context_1D)
+        viewer_1D = inputs.viewer_extra(
+            viewer_categories_E.unsqueeze(0), viewer_numbers_F.unsqueeze(0)
+        )
+        scores = model.score(
+            liking_CD,
+            disliking_CD,
+            Inputs(
+                events_BTD=states_TD.unsqueeze(0),
+                candidates_MD=vectors_CD,
+                context_MD=context_1D.expand_as(vectors_CD),
+                viewers_MD=viewer_1D.expand_as(vectors_CD),
+                counters_MF=inputs.counter_features(counters_CN),
+            ),
+            model.cuts_at(duration_s_C, effective_above_s_C, finished_above_s_C),
+        )
+        logits = scores.predictions.logits
+        return (
+            torch.stack([logits[name] for name in model.objectives], 1),
+            scores.predictions.expected_watch_s,
+        )
+
+
+def one_request(
+    model: Recommender,
+    matches_1CTN: Tensor,
+    feedback_T: Tensor,
+    time_s_T: Tensor,
+    valid_T: Tensor,
+    requested_s: Tensor,
+) -> Reading:
+    """Lay out what the C candidates of one request may read: every event that has arrived.
+
+    Args:
+        model: For its window and its groups.
+        matches_1CTN: What each candidate shares with each event, from `matches`.
+        feedback_T: How the events ended.
+        time_s_T: float64 seconds, NaN unknown.
+        valid_T: False on padding, at the end.
+        requested_s: () float64 seconds.
+    """
+    window = model.settings.encoder.history_length
+    prefix_11 = valid_T.sum().view(1, 1)
+    visible_11T, back_11T = visible_window(prefix_11, feedback_T.shape[0], window)
+    lag_11T = (requested_s - time_s_T).view(1, 1, -1)
+    groups_1T = model.inputs.feedback_groups(feedback_T.unsqueeze(0))
+    return _OneRequest(
+        stretch=valid_T,
+        slot=valid_T,
+        num_slots=1,
+        num_stretches=1,
+        visible_BCT=visible_11T & valid_T,
+        matches_BCTN=matches_1CTN.to(torch.float32),
+        groups_BTG=functional.one_hot(groups_1T, NUM_GROUPS).to(torch.float32),
+        far_BCTF=distance_features(lag_11T, back_11T),
+    )
+
+
+@torch.no_grad()
+def embed_all(model: Recommender, catalogue: Catalogue, rows: Array | None = None) -> Array:
+    """Make the vectors of videos as serving holds them.
+
+    Args:
+        model: In evaluation mode.
+        catalogue: In the model's indices.
+        rows: (V,) catalogue rows; None = all.
+
+    Returns:
+        (V, D) float32.
+    """
+    chosen = np.arange(len(catalogue.video)) if rows is None else rows
+    pieces = [
+        model.inputs.embed_videos(video_batch(catalogue, part)).numpy()
+        for part in np.array_split(chosen, max(1, len(chosen) // 8192))
+    ]
+    return np.concatenate(pieces)
+
+
+class _OneRequest(Reading):
+    """A reading whose candidates all belong to one stretch: slots are the candidates themselves."""
+
+    def pad(self, values: Tensor) -> Tensor:
+        return values.unsqueeze(1)
+
+    def flat(self, padded: Tensor) -> Tensor:
+        return padded.squeeze(1)
+
+
+def _context(columns: Tensor) -> ContextBatch:
+    surface, hour, gap, place, run = columns.unbind(-1)
+    return ContextBatch(surface=surface, hour=hour, gap=gap, place=place, run=run)
