@@ -14,10 +14,12 @@ from skipwise.features.stretches import (
     Plan,
     Stretches,
     View,
+    Views,
     batches_by_size,
     plan_stretches,
     read_stretches,
 )
+from skipwise.training.views import draw_views
 from tests.worlds import days_of, timed_rows, with_events, with_other_outcomes
 
 LIVE = View(mode="progressive")
@@ -87,25 +89,39 @@ def test_a_stretch_reaches_as_far_back_as_its_first_candidate_needs(small_datase
 def test_views_are_taken_viewer_by_viewer(small_dataset: Dataset) -> None:
     selected = timed_rows(small_dataset)
     viewers = np.unique(small_dataset.events["viewer"].all())
-    views = [View() if viewer % 2 else LIVE for viewer in viewers]
+    delay_ms = np.where(viewers % 4 == 0, LATE.extra_delay_ms, 0)
+    views = Views(live=viewers % 2 == 0, extra_delay_ms=delay_ms)
     plan = plan_stretches(small_dataset, selected, views, reach=50)
-    assert [view.mode for view in plan.view] == [
-        "daily" if viewer % 2 else "progressive" for viewer in plan.viewer
-    ]
+    np.testing.assert_array_equal(plan.views.live, plan.viewer % 2 == 0)
+    np.testing.assert_array_equal(plan.views.live_counters, plan.viewer % 4 == 2)
     stretch = np.repeat(everything(plan), plan.num_candidates)
     visible = plan.start[stretch] + plan.candidate_prefix
-    expected = np.where(
-        plan.viewer[stretch] % 2 == 1,
-        visible_counts(small_dataset, View())[selected],
-        visible_counts(small_dataset, LIVE)[selected],
+    kinds = plan.viewer[stretch] % 4
+    expected = np.select(
+        [kinds % 2 == 1, kinds == 2],
+        [visible_counts(small_dataset, view)[selected] for view in (View(), LIVE)],
+        visible_counts(small_dataset, LATE)[selected],
     )
     np.testing.assert_array_equal(visible, expected)
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 30, 200])
+def test_viewers_are_planned_in_blocks_as_they_are_at_once(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    selected = timed_rows(small_dataset) & (np.arange(small_dataset.num_events) % 3 == 0)
+    views = draw_views(len(small_dataset.viewers), 0.4, np.random.default_rng(0))
+    whole = plan_stretches(small_dataset, selected, views, reach=4, candidates_at_most=3)
+    monkeypatch.setattr("skipwise.features.stretches._ROWS_AT_ONCE", rows_at_once)
+    parts = plan_stretches(small_dataset, selected, views, reach=4, candidates_at_most=3)
+    for name in ("viewer", "first_row", "start", "num_tokens", "candidate_prefix"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+
+
 def test_a_window_needs_its_last_day_and_nothing_else_has_one() -> None:
-    assert View(mode="window", window_last_day=7).prefix(
-        {"known_day": np.array([7, 7, 8]), "day": np.array([7, 9, 9])}
-    ).tolist() == [0, 1, 2]
+    columns = {"known_day": np.array([7, 7, 8]), "day": np.array([7, 9, 9])}
+    window = Views.same(View(mode="window", window_last_day=7), 3)
+    assert window.prefix(columns, np.arange(3)).tolist() == [0, 1, 2]
     with pytest.raises(SettingError, match="window_last_day"):
         View(mode="window")
     with pytest.raises(SettingError, match="window_last_day"):

@@ -39,6 +39,38 @@ def test_the_prefix_is_that_of_a_plain_loop(columns: tuple[Times, Times]) -> Non
 
 
 @given(
+    st.lists(
+        st.integers(1, 6).flatmap(lambda length: st.tuples(times(length), times(length))),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_many_viewers_at_once_are_as_one_by_one(viewers: list[tuple[Times, Times]]) -> None:
+    """Some events are untimed, and each viewer's outcomes are late otherwise."""
+    known, asked = (np.concatenate(columns) for columns in zip(*viewers, strict=True))
+    untimed = known == 0
+    known_ms = np.where(untimed, UNTIMED_MS, known)
+    asked_ms = np.where(untimed, -1, asked)
+    lengths = [len(own) for own, _ in viewers]
+    place = np.concatenate([np.arange(length) for length in lengths])
+    late = np.repeat(np.arange(len(viewers)), lengths)
+    cuts = np.cumsum(lengths)[:-1]
+
+    def one_by_one(*columns: Times) -> list[tuple[Times, ...]]:
+        return list(zip(*(np.split(column, cuts) for column in columns), strict=True))
+
+    assert live_prefix(known_ms, asked_ms, late, place).tolist() == [
+        count for each in one_by_one(known_ms, asked_ms, late) for count in live_prefix(*each)
+    ]
+    assert daily_prefix(known, asked, place).tolist() == [
+        count for each in one_by_one(known, asked) for count in plain_prefix(*each)
+    ]
+    assert window_prefix(known, 6, place).tolist() == [
+        count for (each,) in one_by_one(known) for count in window_prefix(each, 6)
+    ]
+
+
+@given(
     st.integers(1, 9).flatmap(lambda length: st.tuples(times(length), times(length))),
     st.integers(0, 8),
     st.integers(0, 20),

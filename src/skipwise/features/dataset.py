@@ -54,7 +54,7 @@ class Column:
             return taken
         values = np.empty((len(rows), *self._shape), dtype=self.dtype)
         chunk_of = np.searchsorted(self._ends, rows, side="right")
-        for chunk in np.unique(chunk_of):
+        for chunk in np.flatnonzero(np.bincount(chunk_of)):
             here = chunk_of == chunk
             start = self._ends[chunk] - len(self._chunks[chunk])
             values[here] = self._chunks[chunk][rows[here] - start]

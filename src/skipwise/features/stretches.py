@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.errors import SettingError
-from skipwise.features.dataset import Column, Dataset
+from skipwise.features.dataset import Dataset
 from skipwise.features.visibility import Mode, Prefix, daily_prefix, live_prefix, window_prefix
 
 Floats = NDArray[np.float32]
@@ -34,6 +34,7 @@ NUM_PLACES = 16
 """Places in a session, the last one open."""
 NUM_RUNS = 8
 """Lengths of a run of glances, the last one open."""
+
 
 CounterForm = Literal["day", "event"]
 
@@ -56,22 +57,68 @@ class View:
                 "have it and no other may. Set both or neither."
             )
 
-    def prefix(self, columns: Mapping[str, NDArray[Any]]) -> Prefix:
-        """Count the visible events of one viewer's rows, (T,) -> (T,)."""
-        if self.mode == "daily":
-            return daily_prefix(columns["known_day"], columns["day"])
-        if self.window_last_day is not None:
-            return window_prefix(columns["known_day"], self.window_last_day)
-        return live_prefix(columns["known_at_ms"], columns["requested_at_ms"], self.extra_delay_ms)
-
     @property
     def counter_form(self) -> CounterForm:
-        """Return which counters this view reads: live, or those of a nightly refresh.
+        """Return which counters this view reads, see `Views.live_counters`."""
+        return "event" if Views.same(self, 1).live_counters[0] else "day"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Views:
+    """How each of N viewers or stretches sees: N views side by side, all of one window."""
+
+    live: NDArray[np.bool_]
+    """(N,) progressive mode; the others are daily, or window mode where the day is set."""
+    extra_delay_ms: Codes
+    """(N,) of the live ones; 0 elsewhere."""
+    window_last_day: int | None = None
+
+    @classmethod
+    def same(cls, view: View, number: int) -> "Views":
+        """Give everybody one view."""
+        return cls(
+            live=np.full(number, view.mode == "progressive"),
+            extra_delay_ms=np.full(number, view.extra_delay_ms, dtype=np.int64),
+            window_last_day=view.window_last_day,
+        )
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    def take(self, places: Codes) -> "Views":
+        """Return the views at some places."""
+        return Views(
+            live=self.live[places],
+            extra_delay_ms=self.extra_delay_ms[places],
+            window_last_day=self.window_last_day,
+        )
+
+    def prefix(self, columns: Mapping[str, NDArray[Any]], place: Codes) -> Prefix:
+        """Count the visible events of rows, (T,) -> (T,); one view per row.
+
+        Args:
+            columns: (T,) each, of one or several viewers, one after the other.
+            place: (T,) each row's place among its viewer's.
+        """
+        if self.window_last_day is not None:
+            return window_prefix(columns["known_day"], self.window_last_day, place)
+        daily = daily_prefix(columns["known_day"], columns["day"], place)
+        if not self.live.any():
+            return daily
+        live = live_prefix(
+            columns["known_at_ms"], columns["requested_at_ms"], self.extra_delay_ms, place
+        )
+        return np.where(self.live, live, daily)
+
+    @property
+    def live_counters(self) -> NDArray[np.bool_]:
+        """Return who reads live counters, (N,); the others read those of a nightly refresh.
 
         With an extra delay there are no counters of just that age; the nightly ones stand in. They
         may hold an outcome up to the delay early, in the first hours of a day.
         """
-        return "event" if self.mode == "progressive" and self.extra_delay_ms == 0 else "day"
+        form: NDArray[np.bool_] = self.live & (self.extra_delay_ms == 0)
+        return form
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +139,7 @@ class Plan:
     """(N,) event rows scored."""
     candidate_prefix: Codes
     """(N,) visible events, counted from the stretch's `start`."""
-    view: tuple[View, ...]
+    views: Views
     """(S,) how each stretch sees."""
 
     def __len__(self) -> int:
@@ -162,7 +209,7 @@ TARGET_COLUMNS = (
 def plan_stretches(
     dataset: Dataset,
     selected: NDArray[np.bool_],
-    view: View | list[View],
+    view: View | Views,
     *,
     reach: int,
     candidates_at_most: int = 256,
@@ -181,22 +228,25 @@ def plan_stretches(
     """
     first, _ = dataset.viewer_rows()
     rows = np.flatnonzero(selected)
-    viewers, starts = np.unique(dataset.events["viewer"].take(rows), return_index=True)
-    columns = {name: dataset.events[name] for name in _VIEW_COLUMNS}
-    pieces: list[_Piece] = []
-    for place, viewer_rows in enumerate(np.split(rows, starts[1:])) if len(rows) else ():
-        viewer = int(viewers[place])
-        chosen = view[place] if isinstance(view, list) else view
-        span = slice(int(first[viewer]), int(viewer_rows[-1]) + 1)
-        mine = {name: _span(column, span) for name, column in columns.items()}
-        prefix = chosen.prefix(mine)[viewer_rows - span.start]
-        for cut in range(0, len(viewer_rows), candidates_at_most):
-            here = slice(cut, cut + candidates_at_most)
-            start = max(0, int(prefix[here].min()) - reach)
-            pieces.append(
-                _Piece(viewer, span.start, start, viewer_rows[here], prefix[here] - start, chosen)
-            )
-    return _joined(pieces)
+    viewers, rank, first_of_rank = _ranks(dataset.events["viewer"].take(rows))
+    views = view if isinstance(view, Views) else Views.same(view, len(viewers))
+    prefix = _prefixes(dataset, rows, rank, first[viewers], views)
+    begins = (np.arange(len(rows)) - first_of_rank[rank]) % candidates_at_most == 0
+    offsets = np.append(np.flatnonzero(begins), len(rows))
+    rank_of_stretch = rank[offsets[:-1]]
+    nearest = np.minimum.reduceat(prefix, offsets[:-1]) if len(rows) else prefix
+    start = np.maximum(nearest - reach, 0)
+    prefix = prefix - np.repeat(start, np.diff(offsets))
+    return Plan(
+        viewer=viewers[rank_of_stretch],
+        first_row=first[viewers][rank_of_stretch],
+        start=start,
+        num_tokens=np.maximum.reduceat(prefix, offsets[:-1]) if len(rows) else prefix,
+        candidate_offsets=offsets,
+        candidate_rows=rows,
+        candidate_prefix=prefix,
+        views=views.take(rank_of_stretch),
+    )
 
 
 def read_stretches(dataset: Dataset, plan: Plan, chosen: Codes) -> Stretches:
@@ -289,35 +339,54 @@ def batches_by_size(plan: Plan, order: Codes, tokens_at_most: int) -> Iterator[C
 _VIEW_COLUMNS = ("known_day", "day", "known_at_ms", "requested_at_ms")
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    viewer: int
-    first_row: int
-    start: int
-    rows: Codes
-    prefix: Codes
-    view: View
+_ROWS_AT_ONCE = 4_000_000
+"""Event rows whose visibility is worked out together: some 200 MB."""
 
 
-def _joined(pieces: list[_Piece]) -> Plan:
-    def column(values: list[int]) -> Codes:
-        return np.array(values, dtype=np.int64)
+def _ranks(viewer: NDArray[Any]) -> tuple[Codes, Codes, Codes]:
+    """Number the different viewers of rows sorted by viewer.
 
-    empty = np.empty(0, dtype=np.int64)
-    return Plan(
-        viewer=column([piece.viewer for piece in pieces]),
-        first_row=column([piece.first_row for piece in pieces]),
-        start=column([piece.start for piece in pieces]),
-        num_tokens=column([int(piece.prefix.max()) for piece in pieces]),
-        candidate_offsets=np.cumsum([0, *(len(piece.rows) for piece in pieces)], dtype=np.int64),
-        candidate_rows=np.concatenate([empty, *(piece.rows for piece in pieces)]),
-        candidate_prefix=np.concatenate([empty, *(piece.prefix for piece in pieces)]),
-        view=tuple(piece.view for piece in pieces),
+    Returns:
+        The viewers (R,), each row's number among them (N,), and each one's first row (R,).
+    """
+    begins = np.flatnonzero(np.diff(viewer, prepend=-1))
+    return (
+        viewer[begins].astype(np.int64),
+        np.repeat(np.arange(len(begins)), np.diff(begins, append=len(viewer))),
+        begins,
     )
 
 
-def _span(column: Column, span: slice) -> NDArray[Any]:
-    return column.take(np.arange(span.start, span.stop))
+def _prefixes(dataset: Dataset, rows: Codes, rank: Codes, first: Codes, views: Views) -> Codes:
+    """Count the visible events of each selected row.
+
+    Args:
+        dataset: Where the rows lie.
+        rows: (N,) event rows, rising.
+        rank: (N,) which of the R viewers each belongs to.
+        first: (R,) each viewer's first event row.
+        views: (R,) how each sees.
+
+    Returns:
+        (N,) counted from the viewer's first row.
+    """
+    prefix = np.empty(len(rows), dtype=np.int64)
+    last = rows[np.append(np.flatnonzero(np.diff(rank)), len(rows) - 1)] if len(rows) else rows
+    lengths = last + 1 - first
+    block = np.cumsum(lengths) // _ROWS_AT_ONCE
+    for chosen in np.split(np.arange(len(first)), np.flatnonzero(np.diff(block)) + 1):
+        if not len(chosen):
+            continue
+        number = lengths[chosen]
+        ends = np.cumsum(number)
+        place = np.arange(ends[-1]) - np.repeat(ends - number, number)
+        every = np.repeat(first[chosen], number) + place
+        columns = {name: dataset.events[name].take(every) for name in _VIEW_COLUMNS}
+        visible = views.take(np.repeat(chosen, number)).prefix(columns, place)
+        mine = slice(*np.searchsorted(rank, [chosen[0], chosen[-1] + 1]))
+        within = rows[mine] - first[rank[mine]] + (ends - number)[rank[mine] - chosen[0]]
+        prefix[mine] = visible[within]
+    return prefix
 
 
 def _ranges(starts: Codes, lengths: Codes) -> Codes:
@@ -388,8 +457,7 @@ def _counters(
     dataset: Dataset, plan: Plan, chosen: Codes, stretch: Codes, row: Codes
 ) -> NDArray[np.float32]:
     counter_row = dataset.events["counter_row"].take(row)
-    live = np.array([plan.view[place].counter_form == "event" for place in chosen], dtype=bool)
-    of_event = live[stretch]
+    of_event = plan.views.live_counters[chosen][stretch]
     values = np.empty((len(row), len(dataset.counter_names)), dtype=np.float32)
     values[of_event] = dataset.counters_event.take(counter_row[of_event])
     values[~of_event] = dataset.counters_day.take(counter_row[~of_event])

@@ -1,6 +1,6 @@
 """How each stretch of a training pass sees the past.
 
-    how many, share, chance  ->  draw_views  ->  one View per stretch
+    how many, share, chance  ->  draw_views  ->  Views, one per stretch
 
 - One model serves a nightly feed and a live one, because it has learnt from both.
 
@@ -12,10 +12,10 @@ import math
 import numpy as np
 
 from skipwise.features.known import DAY_MS
-from skipwise.features.stretches import View
+from skipwise.features.stretches import Views
 
 
-def draw_views(number: int, daily_share: float, generator: np.random.Generator) -> list[View]:
+def draw_views(number: int, daily_share: float, generator: np.random.Generator) -> Views:
     """Draw how each stretch sees the past (docs/model.md): nightly, live, or live with a delay.
 
     Args:
@@ -25,14 +25,10 @@ def draw_views(number: int, daily_share: float, generator: np.random.Generator) 
         generator: Where chance comes from.
 
     Returns:
-        One view per stretch.
+        (number,) views.
     """
     kind = generator.random(number)
     delay = np.exp(generator.uniform(math.log(1_000), math.log(DAY_MS), number)).astype(np.int64)
     live_from = daily_share + (1 - daily_share) / 2
-    return [
-        View()
-        if share < daily_share
-        else View(mode="progressive", extra_delay_ms=0 if share < live_from else int(late))
-        for share, late in zip(kind, delay, strict=True)
-    ]
+    live = kind >= daily_share
+    return Views(live=live, extra_delay_ms=np.where(kind >= live_from, delay, 0))
