@@ -11,15 +11,17 @@ from torch.nn import functional
 
 from skipwise.errors import SettingError
 from skipwise.model.encoder import (
-    NUM_DISTANCES,
+    LAG_KNOTS,
     NUM_GROUPS,
     NUM_MATCHES,
+    STEP_KNOTS,
     CandidateReader,
     EncoderSettings,
     HistoryEncoder,
     Reading,
+    bends,
     check_heads,
-    distance_features,
+    lag_s,
     slots_of,
     visible_window,
 )
@@ -74,6 +76,17 @@ def encoder_of(**changes: object) -> HistoryEncoder:
     return with_random_weights(HistoryEncoder(WIDTH, settings))
 
 
+def far(lag: float, steps: int) -> Tensor:
+    """What the weights of distance are multiplied with: is the time unknown, lag, steps."""
+
+    def bent(amount: float, knots: tuple[float, ...]) -> list[float]:
+        return [max(math.log2(1 + amount) - knot, 0) / 10 for knot in knots]
+
+    unknown = math.isnan(lag)
+    lags = bent(0.0 if unknown else max(lag, 0), LAG_KNOTS)
+    return torch.tensor([float(unknown), *lags, *bent(max(steps, 0), STEP_KNOTS)])
+
+
 def heads_of(values_D: Tensor) -> Tensor:
     return values_D.view(HEADS, PER_HEAD)
 
@@ -106,11 +119,10 @@ def plain_block(
         for j in range(max(0, i - window + 1), i + 1):
             pair = groups[i], groups[j]
             key = projected(j, 1)[head] + block.pair_key[(*pair, head)]
-            far = distance_features((times[i] - times[j]).view(1), torch.tensor([i - j]))[0]
             logits.append(
                 projected(i, 0)[head] @ key / math.sqrt(PER_HEAD)
                 + block.pair[(*pair, head)]
-                + (block.distance.weight @ far)[head]
+                + (block.distance.weight @ far(float(times[i] - times[j]), i - j))[head]
             )
             values.append(projected(j, 2)[head] + block.pair_value[(*pair, head)])
         reads.append(torch.stack(logits).softmax(0) @ torch.stack(values))
@@ -203,18 +215,22 @@ def reading_of(one: Past, prefix_M: Tensor, stretch_M: Tensor, window: int) -> R
     prefix_BC = torch.zeros(2, num_slots, dtype=torch.int64)
     prefix_BC[stretch_M, slot] = prefix_M
     visible_BCT, back_BCT = visible_window(prefix_BC, 10, window)
-    lag_BCT = torch.rand(visible_BCT.shape, generator=generator) * 1e4
-    lag_BCT[0, 0, 0] = UNKNOWN
-    matches_BCTN = torch.randint(0, 2, (*visible_BCT.shape, NUM_MATCHES), generator=generator)
+    requested_s_BC = 1e6 + torch.rand(2, num_slots, generator=generator, dtype=torch.float64) * 1e6
+    requested_s_BC[0, 1] = UNKNOWN
+    matches_BNCT = torch.randint(
+        0, 2, (2, NUM_MATCHES, *visible_BCT.shape[1:]), generator=generator
+    )
     return Reading(
         stretch=stretch_M,
         slot=slot,
         num_slots=num_slots,
         num_stretches=2,
         visible_BCT=visible_BCT,
-        matches_BCTN=matches_BCTN.float(),
+        back_BCT=back_BCT,
+        matches_BNCT=matches_BNCT.float(),
         groups_BTG=functional.one_hot(one.groups, NUM_GROUPS).float(),
-        far_BCTF=distance_features(lag_BCT, back_BCT),
+        time_s_BT=one.time_s,
+        requested_s_BC=requested_s_BC,
     )
 
 
@@ -244,12 +260,14 @@ def plainly_read(
                 heads_of(part)[head] for part in reader.key_value(history_TD[event]).chunk(2)
             )
             group = int(reading.groups_BTG[stretch, event].argmax())
-            matches = reading.matches_BCTN[stretch, slot, event]
+            matches = reading.matches_BNCT[stretch, :, slot, event]
+            lag = float(reading.requested_s_BC[stretch, slot] - reading.time_s_BT[stretch, event])
+            distance = far(lag, int(reading.back_BCT[stretch, slot, event]))
             logits.append(
                 query[head] @ key / math.sqrt(PER_HEAD)
                 + matches @ reader.match[head, :, group]
                 + reader.group[head, group]
-                + (reader.distance.weight @ reading.far_BCTF[stretch, slot, event])[head]
+                + (reader.distance.weight @ distance)[head]
             )
             values.append(value)
             seen.append(1 + event)
@@ -318,23 +336,20 @@ def test_the_visible_window_is_the_end_of_the_prefix() -> None:
 
 def test_distance_is_in_logarithms_whose_slope_may_change() -> None:
     """63 s: log2 64 = 6, none above the minute's knot; 4095 s: 12, which is 6 above it."""
-    lag_s = torch.tensor([63.0, 4095.0, UNKNOWN, -5.0], dtype=torch.float64)
-    found = distance_features(lag_s, torch.tensor([0, 3, 127, -2]))
-    assert found.shape == (4, NUM_DISTANCES)
-    assert found.dtype == torch.float32
-    expected = [
-        [0, 6, 0, 0, 0, 0, 0, 0],
-        [0, 12, 6, 0, 0, 2, 0, 0],
-        [10, 0, 0, 0, 0, 7, 5, 2],
-        [0, 0, 0, 0, 0, 0, 0, 0],
-    ]
-    torch.testing.assert_close(found * 10, torch.tensor(expected).float(), atol=1e-5, rtol=1e-5)
+    found = bends(torch.tensor([[[63.0, 4095.0, 0.0]]]), LAG_KNOTS)
+    expected = torch.tensor([[6, 12, 0], [0, 6, 0], [0, 0, 0], [0, 0, 0]]).float()
+    torch.testing.assert_close(found[0, :, 0] * 10, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_lag_is_exact_years_after_1970_and_0_where_it_is_not_known() -> None:
+    now_s = torch.tensor([[1.65e9 + 0.25, UNKNOWN]], dtype=torch.float64)
+    then_s = torch.tensor([[1.65e9, 1.65e9 + 9, UNKNOWN]], dtype=torch.float64)
+    assert lag_s(now_s, then_s).tolist() == [[[0.25, 0, 0], [0, 0, 0]]]
 
 
 def test_farther_is_never_nearer() -> None:
-    lag_s = torch.linspace(0, 1e6, 1000)
-    found = distance_features(lag_s, torch.arange(1000))
-    assert (found.diff(dim=0) >= 0).all()
+    found = bends(torch.linspace(0, 1e6, 1000).view(1, 1, -1), LAG_KNOTS)
+    assert (found.diff(dim=-1) >= 0).all()
 
 
 @pytest.mark.parametrize(("width", "heads"), [(8, 3), (2, 4)])

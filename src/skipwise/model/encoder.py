@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.errors import SettingError
+from skipwise.model.dropout import Dropout
 from skipwise.settings import check_setting
 
 NUM_GROUPS = 3
@@ -31,6 +32,8 @@ STEP_KNOTS = (0.0, 2.0, 5.0)
 """Where the slope over log2 events may change."""
 NUM_DISTANCES = 1 + len(LAG_KNOTS) + len(STEP_KNOTS)
 """Numbers that say how far back an event lies: is the time unknown, lag, steps."""
+HIDDEN = -30_000.0
+"""Logit of an event that may not be read: exp of it is 0 exactly, and sums of it stay finite."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,16 +111,14 @@ class HistoryEncoder(nn.Module):
         length = events_BTD.shape[1]
         place_T = torch.arange(length, device=events_BTD.device)
         back_TT = place_T[:, None] - place_T[None, :]
-        seen_BTT = ((back_TT >= 0) & (back_TT < self.window)) & valid_BT[:, None, :]
-        seen_BTT = seen_BTT | (back_TT == 0)  # padding reads itself, so that no row is empty
+        outside_TT = (back_TT < 0) | (back_TT >= self.window)
         pairs = _Pairs(
-            far_BTTF=distance_features(
-                time_s_BT[:, :, None] - time_s_BT[:, None, :], back_TT.unsqueeze(0)
-            ),
-            hidden_B1TT=torch.zeros_like(seen_BTT, dtype=events_BTD.dtype)
-            .masked_fill_(~seen_BTT, -torch.inf)
-            .unsqueeze(1),
+            lag_BFTT=bends(lag_s(time_s_BT, time_s_BT), LAG_KNOTS),
+            step_FTT=bends(back_TT.clamp(min=0).to(events_BTD.dtype).unsqueeze(0), STEP_KNOTS)[0],
+            outside_TT=outside_TT.to(events_BTD.dtype) * HIDDEN,
             groups_BTG=functional.one_hot(groups_BT, NUM_GROUPS).to(events_BTD.dtype),
+            hidden_BT=(~valid_BT).to(events_BTD.dtype) * HIDDEN,
+            timed_BT=(~time_s_BT.isnan()).to(events_BTD.dtype),
         )
         for block in self.blocks:
             events_BTD = block(events_BTD, pairs)
@@ -164,33 +165,91 @@ class CandidateReader(nn.Module):
         self, queries_QMD: Tensor, history_BTD: Tensor, reading: "Reading"
     ) -> tuple[Tensor, Tensor]:
         """Read, and return also the attention (Q, M, H, 1 + T), whose place 0 is "no past"."""
-        width = queries_QMD.shape[-1]
-        per_head = width // self.heads
-        scale = 1 / math.sqrt(per_head)
-        query_QMHd = self.query(queries_QMD).unflatten(-1, (self.heads, per_head)) * scale
-        query_QBHCd = reading.pad(query_QMHd).transpose(2, 3)
+        width, heads = queries_QMD.shape[-1], self.heads
+        per_head = width // heads
+        query_QMHd = self.query(queries_QMD).unflatten(-1, (heads, per_head))
+        query_QBHCd = reading.pad(query_QMHd / math.sqrt(per_head)).transpose(2, 3)
+        key_BHSd, value_BHSd = self._keys_and_values(history_BTD, reading)
+        logits_QBHCS = self._with_constants(query_QBHCd, reading) @ key_BHSd.transpose(-1, -2)
+        weights = (logits_QBHCS + self._pair_biases(reading)).softmax(-1)
+        read_QMHd = reading.flat((weights @ value_BHSd).transpose(2, 3))
+        attention_QMHS = reading.flat(weights.transpose(2, 3))
+        return self.norm(self.output(read_QMHd.flatten(2))), attention_QMHS
+
+    def _keys_and_values(self, history_BTD: Tensor, reading: "Reading") -> tuple[Tensor, Tensor]:
+        """Return (B, H, 1 + T, ...) keys and values, "no past" first.
+
+        Whatever a bias says of the event alone rides along in the key, against a constant in the
+        query (`_with_constants`): its group, whether its time is known, whether it is read at all.
+        """
+        num_stretches, _, width = history_BTD.shape
+        heads, per_head = self.heads, width // self.heads
+        own_BTF = torch.cat(
+            [
+                reading.groups_BTG,
+                torch.ones_like(reading.groups_BTG[..., :1]),
+                (~reading.time_s_BT.isnan()).to(history_BTD.dtype).unsqueeze(-1),
+            ],
+            -1,
+        )
+        own_BHTF = own_BTF.unsqueeze(1).expand(-1, heads, -1, -1)
         key_BHTd, value_BHTd = (
-            part.unflatten(-1, (self.heads, per_head)).transpose(1, 2)
+            part.unflatten(-1, (heads, per_head)).transpose(1, 2)
             for part in self.key_value(history_BTD).chunk(2, dim=-1)
         )
-        no_key_Hd, no_value_Hd = (part.view(self.heads, per_head) for part in self.no_past.chunk(2))
-        logits_QBHCT = query_QBHCd @ key_BHTd.transpose(-1, -2) + self._biases(reading)
-        no_past_QBHC1 = torch.einsum("qbhcd,hd->qbhc", query_QBHCd, no_key_Hd).unsqueeze(-1)
-        weights = torch.cat([no_past_QBHC1, logits_QBHCT], -1).softmax(-1)
-        read_QBHCd = weights[..., 1:] @ value_BHTd + weights[..., :1] * no_value_Hd[:, None, :]
-        read_QMHd = reading.flat(read_QBHCd.transpose(2, 3))
-        attention_QMHT = reading.flat(weights.transpose(2, 3))
-        return self.norm(self.output(read_QMHd.flatten(2))), attention_QMHT
+        no_key_H1d, no_value_H1d = (part.view(heads, 1, per_head) for part in self.no_past.chunk(2))
+        no_key_H1d = functional.pad(no_key_H1d, (0, own_BTF.shape[-1]))
+        key_BHSd = torch.cat(
+            [
+                no_key_H1d.expand(num_stretches, -1, -1, -1),
+                torch.cat([key_BHTd, own_BHTF], -1),
+            ],
+            2,
+        )
+        value_BHSd = torch.cat([no_value_H1d.expand(num_stretches, -1, -1, -1), value_BHTd], 2)
+        return key_BHSd, value_BHSd
 
-    def _biases(self, reading: "Reading") -> Tensor:
-        """Return (B, H, C, T) biases of group, matches, lag and distance; -inf where hidden."""
-        by_group_BCTNG = torch.einsum("hng,btg->bthn", self.match, reading.groups_BTG)
-        bias_BCTH = torch.einsum("bthn,bctn->bcth", by_group_BCTNG, reading.matches_BCTN)
-        bias_BCTH = bias_BCTH + (reading.groups_BTG @ self.group.T).unsqueeze(1)
-        bias_BCTH = bias_BCTH + self.distance(reading.far_BCTF)
-        hidden_BCT1 = ~reading.visible_BCT.unsqueeze(-1)
-        masked: Tensor = bias_BCTH.masked_fill(hidden_BCT1, -torch.inf)
-        return masked.permute(0, 3, 1, 2)
+    def _with_constants(self, query_QBHCd: Tensor, reading: "Reading") -> Tensor:
+        """Put beside each query what it says to an event's group and to an unknown time.
+
+        An unknown time adds w: to all events where the request's own is unknown, else w - w known.
+        """
+        shape = query_QBHCd.shape[:-1]
+        group_QBHCG = self.group[:, None, :].expand(*shape, -1)
+        unknown_H11 = self.distance.weight[:, :1, None]
+        timed_BHC1 = (~reading.requested_s_BC.isnan()).to(query_QBHCd.dtype)[:, None, :, None]
+        return torch.cat(
+            [
+                query_QBHCd,
+                group_QBHCG,
+                unknown_H11.expand(*shape, 1),
+                (-unknown_H11 * timed_BHC1).expand(*shape, 1),
+            ],
+            -1,
+        )
+
+    def _pair_biases(self, reading: "Reading") -> Tensor:
+        """Return (B, H, C, 1 + T) biases of lag, steps and matches; HIDDEN where nothing is read.
+
+        Small matrices times tables of features, so that no tensor of pairs is made per head and
+        feature. Where all candidates ask at one time, the first of them has one row for all.
+        """
+        num_lags = len(LAG_KNOTS)
+        lag_HF, step_HF = self.distance.weight[:, 1:].tensor_split((num_lags,), 1)
+        lag_BFCT = bends(lag_s(reading.requested_s_BC, reading.time_s_BT), LAG_KNOTS)
+        step_BFCT = bends(reading.back_BCT.clamp(min=0).to(lag_BFCT.dtype), STEP_KNOTS)
+        far_BHN = torch.baddbmm(
+            _weighted(lag_HF, lag_BFCT),
+            step_HF.expand(len(step_BFCT), -1, -1),
+            step_BFCT.flatten(2),
+        )
+        hidden_B1CT = (~reading.visible_BCT).to(far_BHN.dtype).unsqueeze(1) * HIDDEN
+        far_BHCT = far_BHN.view(*far_BHN.shape[:2], *step_BFCT.shape[2:]) + hidden_B1CT
+        groups_B1G1T = reading.groups_BTG.transpose(1, 2)[:, None, :, None, :]
+        match_BFCT = (reading.matches_BNCT.unsqueeze(2) * groups_B1G1T).flatten(1, 2)
+        match_BHN = _weighted(self.match.flatten(1), match_BFCT)
+        biases_BHCT = far_BHCT + match_BHN.view(*match_BHN.shape[:2], *match_BFCT.shape[2:])
+        return functional.pad(biases_BHCT, (1, 0))
 
 
 NUM_MATCHES = 3
@@ -208,10 +267,17 @@ class Reading:
     num_slots: int
     num_stretches: int
     visible_BCT: Tensor
-    matches_BCTN: Tensor
+    """bool"""
+    back_BCT: Tensor
+    """How many events back from the newest visible one; below 0 where not visible."""
+    matches_BNCT: Tensor
+    """What candidate and event share, as numbers 0 and 1."""
     groups_BTG: Tensor
-    far_BCTF: Tensor
-    """From `distance_features`."""
+    """Feedback group of each event, one number 1 of three."""
+    time_s_BT: Tensor
+    """float64 seconds, NaN unknown."""
+    requested_s_BC: Tensor
+    """float64 seconds, NaN unknown."""
 
     def pad(self, values: Tensor) -> Tensor:
         """Lay flat candidates out in slots, (Q, M, ...) -> (Q, B, C, ...), zeros where none is."""
@@ -256,41 +322,59 @@ def visible_window(prefix_BC: Tensor, length: int, window: int) -> tuple[Tensor,
     return (back_BCT >= 0) & (back_BCT < window), back_BCT
 
 
-def distance_features(lag_s: Tensor, steps: Tensor) -> Tensor:
-    """Say how far back an event lies, as numbers that a linear map turns into a bias.
-
-        is the time unknown; relu(log2(1 + lag) - knot) / 10; relu(log2(1 + steps) - knot) / 10
+def lag_s(now_s_BQ: Tensor, then_s_BK: Tensor) -> Tensor:
+    """Return the seconds between each two times, (B, Q, K) float32.
 
     Args:
-        lag_s: Seconds, any shape; NaN where a time is unknown; below 0 counts as 0.
-        steps: Events, a shape that broadcasts to it; below 0 counts as 0.
+        now_s_BQ: float64 seconds, NaN unknown.
+        then_s_BK: Likewise.
 
     Returns:
-        (..., NUM_DISTANCES) float32; a slope that may change at each knot.
-
-    >>> distance_features(torch.tensor([3.0]), torch.tensor([1])).mul(10).tolist()[0][:3]
-    [0.0, 2.0, 0.0]
+        0 where either time is unknown, or `then` is later.
     """
-    unknown = lag_s.isnan()
-    log_lag = torch.log2(1 + torch.nan_to_num(lag_s, nan=0.0).clamp(min=0)).float() / 10
-    log_step = torch.log2(1 + steps.clamp(min=0).float()).expand(lag_s.shape) / 10
-    return torch.stack(
-        [
-            unknown.float(),
-            *((log_lag - knot / 10).clamp(min=0) for knot in LAG_KNOTS),
-            *((log_step - knot / 10).clamp(min=0) for knot in STEP_KNOTS),
-        ],
-        dim=-1,
-    )
+    now_s_BQ = torch.nan_to_num(now_s_BQ, nan=-torch.inf)
+    then_s_BK = torch.nan_to_num(then_s_BK, nan=torch.inf)
+    return (now_s_BQ.unsqueeze(2) - then_s_BK.unsqueeze(1)).clamp(min=0).float()
+
+
+def bends(amounts_BQK: Tensor, knots: tuple[float, ...]) -> Tensor:
+    """Turn amounts into numbers that a linear map makes a bent line of, over their logarithm.
+
+        relu(log2(1 + amount) - knot) / 10 per knot
+
+    Args:
+        amounts_BQK: At least 0.
+        knots: Where the slope may change, in log2.
+
+    Returns:
+        (B, knots, Q, K).
+
+    >>> bends(torch.tensor([[[3.0]]]), (0.0, 1.5)).mul(10).flatten()
+    tensor([2.0000, 0.5000])
+    """
+    logs_B1QK = torch.log2(1 + amounts_BQK).div(10).unsqueeze(1)
+    at_F11 = torch.tensor(knots, dtype=logs_B1QK.dtype, device=logs_B1QK.device).div(10)
+    return (logs_B1QK - at_F11[:, None, None]).clamp(min=0)
+
+
+def _weighted(weights_HF: Tensor, features_BFQK: Tensor) -> Tensor:
+    """Return (B, H, Q K) weighted sums of features."""
+    return torch.bmm(weights_HF.expand(len(features_BFQK), -1, -1), features_BFQK.flatten(2))
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """What attention knows of each pair of events."""
+    """What attention knows of each pair of events, and of each event alone."""
 
-    far_BTTF: Tensor
-    hidden_B1TT: Tensor
+    lag_BFTT: Tensor
+    step_FTT: Tensor
+    outside_TT: Tensor
+    """0 inside the window, HIDDEN after the event or too far back."""
     groups_BTG: Tensor
+    hidden_BT: Tensor
+    """0, or HIDDEN for an event that nobody may read."""
+    timed_BT: Tensor
+    """1 where the time is known."""
 
 
 class _Block(nn.Module):
@@ -309,38 +393,68 @@ class _Block(nn.Module):
         self.feed = nn.Sequential(
             nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
 
     def forward(self, events_BTD: Tensor, pairs: _Pairs) -> Tensor:
         query, key, value = (
             part.unflatten(-1, (self.heads, self.per_head)).transpose(1, 2)
             for part in self.query_key_value(self.norm_attention(events_BTD)).chunk(3, dim=-1)
         )
-        logits_BHTT = query @ key.transpose(-1, -2) / math.sqrt(self.per_head)
-        logits_BHTT = logits_BHTT + self.distance(pairs.far_BTTF).permute(0, 3, 1, 2)
-        logits_BHTT = logits_BHTT + pairs.hidden_B1TT
+        query = query / math.sqrt(self.per_head)
+        weights_BHTT = self._logits(query, key, pairs).softmax(-1)
         if self.pair_biases:
-            logits_BHTT = logits_BHTT + self._pair_logits(query, pairs.groups_BTG)
-        weights_BHTT = logits_BHTT.softmax(-1)
-        read_BHTd = weights_BHTT @ value
-        if self.pair_biases:
-            read_BHTd = read_BHTd + self._pair_values(weights_BHTT, pairs.groups_BTG)
+            groups_BHTG = pairs.groups_BTG.unsqueeze(1).expand(-1, self.heads, -1, -1)
+            read_BHTd, share_BHTG = torch.split(
+                weights_BHTT @ torch.cat([value, groups_BHTG], -1), [self.per_head, NUM_GROUPS], -1
+            )
+            read_BHTd = read_BHTd + self._pair_values(share_BHTG, pairs.groups_BTG)
+        else:
+            read_BHTd = weights_BHTT @ value
         read_BTD = read_BHTd.transpose(1, 2).flatten(2)
         events_BTD = events_BTD + self.dropout(self.output(read_BTD))
         fed: Tensor = events_BTD + self.dropout(self.feed(self.norm_feed(events_BTD)))
         return fed
 
-    def _pair_logits(self, query_BHTd: Tensor, groups_BTG: Tensor) -> Tensor:
-        """Return q_i . R_k[g_i, g_j] / sqrt(d_h) + B[g_i, g_j], (B, H, T, T)."""
-        pair_key_BTGHd = torch.einsum("btg,gkhd->btkhd", groups_BTG, self.pair_key)
-        by_group = torch.einsum("bhtd,btkhd->bhtk", query_BHTd, pair_key_BTGHd) / math.sqrt(
-            self.per_head
-        )
-        by_group = by_group + torch.einsum("btg,gkh->bhtk", groups_BTG, self.pair)
-        return by_group @ groups_BTG.transpose(1, 2).unsqueeze(1)
+    def _logits(self, query_BHTd: Tensor, key_BHTd: Tensor, pairs: _Pairs) -> Tensor:
+        """Return (B, H, T, T) logits, up to a constant per row.
 
-    def _pair_values(self, weights_BHTT: Tensor, groups_BTG: Tensor) -> Tensor:
-        """Return sum_j a_ij R_v[g_i, g_j], (B, H, T, d_h)."""
-        share_BHTK = weights_BHTT @ groups_BTG.unsqueeze(1)
-        pair_value_BTKHd = torch.einsum("btg,gkhd->btkhd", groups_BTG, self.pair_value)
-        return torch.einsum("bhtk,btkhd->bhtd", share_BHTK, pair_value_BTKHd)
+        What depends on the read event alone, or on a product of the two, rides along in a longer
+        key: its group, its time being known, its being hidden. Lags are one small product.
+        """
+        per_event = pairs.groups_BTG.shape[:2]
+        unknown_BHT1 = self.distance.weight[:, 0, None, None] * pairs.timed_BT[:, None, :, None]
+        query_parts = [query_BHTd, -unknown_BHT1, torch.ones_like(unknown_BHT1)]
+        key_parts = [pairs.timed_BT.unsqueeze(-1), pairs.hidden_BT.unsqueeze(-1)]
+        if self.pair_biases:
+            query_parts.append(self._pair_logits(query_BHTd, pairs.groups_BTG))
+            key_parts.append(pairs.groups_BTG)
+        query = torch.cat(query_parts, -1)
+        own = torch.cat(key_parts, -1).unsqueeze(1).expand(-1, self.heads, -1, -1)
+        key = torch.cat([key_BHTd, own], -1)
+        weights_HF, num_lags = self.distance.weight[:, 1:], len(LAG_KNOTS)
+        steps_HTT = torch.tensordot(weights_HF[:, num_lags:], pairs.step_FTT, 1)
+        near_1HN = (steps_HTT + pairs.outside_TT).flatten(1).unsqueeze(0)
+        biases_BHN = torch.baddbmm(
+            near_1HN,
+            weights_HF[:, :num_lags].expand(per_event[0], -1, -1),
+            pairs.lag_BFTT.flatten(2),
+        )
+        logits = torch.baddbmm(
+            biases_BHN.view(-1, per_event[1], per_event[1]),
+            query.flatten(0, 1),
+            key.flatten(0, 1).transpose(1, 2),
+        )
+        return logits.view(-1, self.heads, per_event[1], per_event[1])
+
+    def _pair_logits(self, query_BHTd: Tensor, groups_BTG: Tensor) -> Tensor:
+        """Return q_i . R_k[g_i, g] / sqrt(d_h) + B[g_i, g] for each group g, (B, H, T, G)."""
+        pair_key_HdK = self.pair_key.permute(2, 3, 0, 1).flatten(2)
+        biases_H1K = self.pair.permute(2, 0, 1).flatten(1).unsqueeze(1)
+        every_BHTK = query_BHTd @ pair_key_HdK + biases_H1K
+        every_BHTGG = every_BHTK.view(*every_BHTK.shape[:-1], NUM_GROUPS, NUM_GROUPS)
+        return (every_BHTGG * groups_BTG[:, None, :, :, None]).sum(-2)
+
+    def _pair_values(self, share_BHTG: Tensor, groups_BTG: Tensor) -> Tensor:
+        """Return sum_g share_ig R_v[g_i, g], (B, H, T, d_h)."""
+        every_BHTGG = groups_BTG[:, None, :, :, None] * share_BHTG.unsqueeze(-2)
+        return every_BHTGG.flatten(-2) @ self.pair_value.permute(2, 0, 1, 3).flatten(1, 2)

@@ -13,14 +13,16 @@ is that of arXiv 2308.13249. Is read by `recommender`. No I/O.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from skipwise.model.curve import NUM_HAZARDS, WatchCurve
+from skipwise.model.dropout import Dropout
 from skipwise.settings import check_setting
 
 Relation = Literal["independent", "messages", "curve"]
@@ -113,6 +115,8 @@ class Predictor(nn.Module):
         )
         mixed = settings.shared_experts + settings.group_experts
         self.gates = nn.ModuleDict({name: nn.Linear(inputs, mixed) for name in self.towers})
+        self.open_gates: Tensor
+        self.register_buffer("open_gates", self._open_gates(settings), persistent=False)
         self.messages = Messages(self.towers, width) if settings.relation != "independent" else None
         self.heads = nn.ModuleDict(
             {name: nn.Linear(width, self._outputs(name)) for name in self.towers}
@@ -131,23 +135,10 @@ class Predictor(nn.Module):
             wide_MF: Counter features, which also reach every head directly.
             cuts: Where the curve is cut.
         """
-        shared = [expert(features_MI) for expert in self.shared]
-        grouped = {
-            group: [expert(features_MI) for expert in part.children()]
-            for group, part in self.grouped.items()
-        }
-        states = []
-        for name in self.towers:
-            experts_MED = torch.stack([*shared, *grouped[_group_of(name)]], 1)
-            gate_ME = self.gates[name](features_MI).softmax(-1)
-            states.append((gate_ME.unsqueeze(-1) * experts_MED).sum(1))
-        states_MOD = torch.stack(states, 1)
+        states_MOD = self._states(features_MI)
         if self.messages is not None:
             states_MOD = self.messages(states_MOD)
-        outputs = {
-            name: self.heads[name](states_MOD[:, place]) + self.wide[name](wide_MF)
-            for place, name in enumerate(self.towers)
-        }
+        outputs = self._outputs_of(states_MOD, wide_MF)
         return self._predictions(outputs, cuts)
 
     @torch.no_grad()
@@ -159,14 +150,55 @@ class Predictor(nn.Module):
             leaving: Share of those still watching who leave in each bin of the grid but the last.
         """
         for name in self.towers:
-            head = self.heads[name]
-            assert isinstance(head, nn.Linear)  # noqa: S101 - tells the type checker
+            head = _linear(self.heads[name])
             if name != WATCH:
                 head.bias.fill_(_logit(rates[name]))
             elif self.relation == "curve":
                 drops = -torch.log1p(-torch.tensor(leaving).clamp(1e-4, 0.9999))
                 head.bias[:-1] = torch.log(torch.expm1(drops))
                 head.bias[-1] = 2.0
+
+    def _open_gates(self, settings: ObjectiveSettings) -> Tensor:
+        """Return places of the towers' gates in a table (O, E) of all experts, flat."""
+        shared, own = settings.shared_experts, settings.group_experts
+        num_experts, groups = shared + own * len(self.grouped), list(self.grouped)
+        return torch.tensor(
+            [
+                tower * num_experts + expert
+                for tower, name in enumerate(self.towers)
+                for start in [shared + own * groups.index(_group_of(name))]
+                for expert in (*range(shared), *range(start, start + own))
+            ]
+        )
+
+    def _states(self, features_MI: Tensor) -> Tensor:
+        """Mix the experts for each tower, (M, O, D).
+
+        All experts are one product, and all gates: a gate is silent (-inf) where its tower may not
+        read an expert.
+        """
+        parts = (self.shared, *self.grouped.children())
+        experts_EMD = all_experts([each for part in parts for each in part.children()], features_MI)
+        num_experts = len(experts_EMD)
+        weight_GI, bias_G = _stacked(self.gates.children())
+        logits_MG = functional.linear(features_MI, weight_GI, bias_G)
+        logits_MN = logits_MG.new_full((len(logits_MG), len(self.towers) * num_experts), -torch.inf)
+        logits_MN = logits_MN.index_copy(1, self.open_gates, logits_MG)
+        gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
+        states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
+        return states_MOD
+
+    def _outputs_of(self, states_MOD: Tensor, wide_MF: Tensor) -> dict[str, Tensor]:
+        """Give each tower's head its state and the counters, (M, outputs) each."""
+        heads = [_linear(self.heads[name]) for name in self.towers]
+        wide_PF = torch.cat([_linear(self.wide[name]).weight for name in self.towers])
+        direct = torch.split(
+            functional.linear(wide_MF, wide_PF), [head.out_features for head in heads], 1
+        )
+        return {
+            name: torch.addmm(direct[place], states_MOD[:, place], head.weight.T) + head.bias
+            for place, (name, head) in enumerate(zip(self.towers, heads, strict=True))
+        }
 
     def _outputs(self, name: str) -> int:
         return NUM_HAZARDS if name == WATCH and self.relation == "curve" else 1
@@ -245,13 +277,34 @@ class Messages(nn.Module):
         return self.affinity.masked_fill(own, -torch.inf).softmax(-1)
 
 
+def all_experts(experts: Sequence[nn.Module], features_MI: Tensor) -> Tensor:
+    """Ask several experts at once, (E, M, D): the same numbers as one after the other."""
+    layers = [each.layers for each in experts if isinstance(each, _Expert)]
+    weight_NI, bias_N = _stacked(each[0] for each in layers)
+    hidden_MN = layers[0][2](functional.silu(functional.linear(features_MI, weight_NI, bias_N)))
+    hidden_EMN = hidden_MN.view(len(hidden_MN), len(layers), -1).transpose(0, 1)
+    width = weight_NI.shape[0] // len(layers) // 2
+    weight_DN, bias_D = _stacked(each[3] for each in layers)
+    states_EMD = torch.baddbmm(
+        bias_D.view(len(layers), 1, width),
+        hidden_EMN,
+        weight_DN.view(len(layers), width, -1).transpose(1, 2),
+    )
+    norms = [each[4] for each in layers if isinstance(each[4], nn.LayerNorm)]
+    return torch.addcmul(
+        torch.stack([norm.bias for norm in norms]).unsqueeze(1),
+        functional.layer_norm(states_EMD, (width,)),
+        torch.stack([norm.weight for norm in norms]).unsqueeze(1),
+    )
+
+
 class _Expert(nn.Module):
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(inputs, 2 * width),
             nn.SiLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(2 * width, width),
             nn.LayerNorm(width),
         )
@@ -259,6 +312,17 @@ class _Expert(nn.Module):
     def forward(self, features_MI: Tensor) -> Tensor:
         states_MD: Tensor = self.layers(features_MI)
         return states_MD
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    assert isinstance(module, nn.Linear)  # noqa: S101 - tells the type checker
+    return module
+
+
+def _stacked(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
+    """Return the weights and biases of linear maps of one input, one below the other."""
+    linear = [_linear(each) for each in modules]
+    return torch.cat([each.weight for each in linear]), torch.cat([each.bias for each in linear])
 
 
 def _group_of(name: str) -> str:

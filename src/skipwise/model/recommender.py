@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skipwise.model.dropout import Dropout
 from skipwise.model.encoder import (
     NUM_GROUPS,
     CandidateReader,
@@ -21,7 +22,6 @@ from skipwise.model.encoder import (
     HistoryEncoder,
     Reading,
     check_heads,
-    distance_features,
     slots_of,
     visible_window,
 )
@@ -94,7 +94,7 @@ class Recommender(nn.Module):
         counters = self.inputs.counters.width
         self.counter_states = nn.Sequential(nn.Linear(counters, 2 * width), nn.SiLU())
         self.predictor = Predictor(9 * width, counters, width, objectives, settings.objectives)
-        self.dropout = nn.Dropout(settings.encoder.dropout)
+        self.dropout = Dropout(settings.encoder.dropout)
 
     def forward(self, batch: Batch) -> Scores:
         """Score every candidate of a batch."""
@@ -171,21 +171,22 @@ class Recommender(nn.Module):
 
         window = self.settings.encoder.history_length
         visible_BCT, back_BCT = visible_window(padded(batch.prefix), length, window)
-        lag_BCT = padded(batch.candidate_time_s).unsqueeze(-1) - batch.token_time_s.unsqueeze(1)
         return Reading(
             stretch=batch.stretch,
             slot=slot,
             num_slots=num_slots,
             num_stretches=num_stretches,
             visible_BCT=visible_BCT & batch.token_valid.unsqueeze(1),
-            matches_BCTN=matches(
+            back_BCT=back_BCT,
+            matches_BNCT=matches(
                 _shared_codes(batch.videos, padded(batch.candidate_video)),
                 _shared_codes(batch.videos, batch.token_video),
             ).to(batch.counters.dtype),
             groups_BTG=functional.one_hot(
                 self.inputs.feedback_groups(batch.feedback), NUM_GROUPS
             ).to(batch.counters.dtype),
-            far_BCTF=distance_features(lag_BCT, back_BCT),
+            time_s_BT=batch.token_time_s,
+            requested_s_BC=padded(batch.candidate_time_s),
         )
 
     def cuts_at(
@@ -216,19 +217,17 @@ class SharedCodes:
 
 
 def matches(candidates: SharedCodes, events: SharedCodes) -> Tensor:
-    """Return (B, C, T, NUM_MATCHES) bool: does the candidate share video, author, a topic?"""
+    """Return (B, NUM_MATCHES, C, T) bool: does the candidate share video, author, a topic?"""
     same_video = candidates.video.unsqueeze(-1) == events.video.unsqueeze(1)
     same_author = (candidates.author.unsqueeze(-1) == events.author.unsqueeze(1)) & (
         candidates.author > 0
     ).unsqueeze(-1)
     shared_topic = torch.zeros_like(same_video)
-    for topic_BC in candidates.topics.unbind(-1):
+    asked = candidates.topics.masked_fill(candidates.topics <= 1, -1)  # none and unseen match none
+    for topic_BC in asked.unbind(-1):
         for topic_BT in events.topics.unbind(-1):
-            shared = (topic_BC.unsqueeze(-1) == topic_BT.unsqueeze(1)) & (topic_BC > 1).unsqueeze(
-                -1
-            )
-            shared_topic = shared_topic | shared
-    return torch.stack([same_video, same_author, shared_topic], -1)
+            shared_topic = shared_topic | (topic_BC.unsqueeze(-1) == topic_BT.unsqueeze(1))
+    return torch.stack([same_video, same_author, shared_topic], 1)
 
 
 def _shared_codes(videos: VideoBatch, place_BN: Tensor) -> SharedCodes:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.features.vocabulary import Catalogue
-from skipwise.model.encoder import NUM_GROUPS, Reading, distance_features, visible_window
+from skipwise.model.encoder import NUM_GROUPS, Reading, visible_window
 from skipwise.model.inputs import ContextBatch, Inputs, video_batch
 from skipwise.model.recommender import Recommender, SharedCodes, matches
 
@@ -216,7 +216,7 @@ class RankForm(nn.Module):
 
 def one_request(
     model: Recommender,
-    matches_1CTN: Tensor,
+    matches_1NCT: Tensor,
     feedback_T: Tensor,
     time_s_T: Tensor,
     valid_T: Tensor,
@@ -226,7 +226,7 @@ def one_request(
 
     Args:
         model: For its window and its groups.
-        matches_1CTN: What each candidate shares with each event, from `matches`.
+        matches_1NCT: What each candidate shares with each event, from `matches`.
         feedback_T: How the events ended.
         time_s_T: float64 seconds, NaN unknown.
         valid_T: False on padding, at the end.
@@ -235,7 +235,6 @@ def one_request(
     window = model.settings.encoder.history_length
     prefix_11 = valid_T.sum().view(1, 1)
     visible_11T, back_11T = visible_window(prefix_11, feedback_T.shape[0], window)
-    lag_11T = (requested_s - time_s_T).view(1, 1, -1)
     groups_1T = model.inputs.feedback_groups(feedback_T.unsqueeze(0))
     return _OneRequest(
         stretch=valid_T,
@@ -243,9 +242,11 @@ def one_request(
         num_slots=1,
         num_stretches=1,
         visible_BCT=visible_11T & valid_T,
-        matches_BCTN=matches_1CTN.to(torch.float32),
+        back_BCT=back_11T,
+        matches_BNCT=matches_1NCT.to(torch.float32),
         groups_BTG=functional.one_hot(groups_1T, NUM_GROUPS).to(torch.float32),
-        far_BCTF=distance_features(lag_11T, back_11T),
+        time_s_BT=time_s_T.unsqueeze(0),
+        requested_s_BC=requested_s.view(1, 1),
     )
 
 

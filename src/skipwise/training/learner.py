@@ -71,19 +71,20 @@ class Learner:
             )
         scores = self.model(self._with_hidden_events(batch))
         losses = self._losses_of(scores, batch)
-        weighted = [getattr(self.settings.loss, name) * value for name, value in losses.items()]
-        loss = torch.stack(weighted).sum()
-        if not math.isfinite(loss.item()):
+        terms = torch.stack(list(losses.values()))
+        loss = terms @ terms.new_tensor([getattr(self.settings.loss, name) for name in losses])
+        total = loss.item()
+        if not math.isfinite(total):
             raise RunError(_not_a_number(losses, batch, step))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.settings.optimizer.gradient_norm_at_most
+            self.model.parameters(), self.settings.optimizer.gradient_norm_at_most, foreach=True
         )
         self.optimizer.step()
         self._average(step)
-        self._count(losses, batch)
-        return loss.item(), len(batch.row)
+        self._count(dict(zip(losses, terms.tolist(), strict=True)), len(batch.row))
+        return total, len(batch.row)
 
     def take_mean_losses(self) -> dict[str, float]:
         """Return each term's mean since the last call, weighted by impressions."""
@@ -155,13 +156,13 @@ class Learner:
     def _average(self, step: int) -> None:
         """Move the mean; its memory grows to the set one, so that early weights are forgotten."""
         memory = min(self.settings.optimizer.average, (1 + step) / (10 + step))
-        for kept, now in zip(self.mean.parameters(), self.model.parameters(), strict=True):
-            kept.lerp_(now, 1 - memory)
+        kept, now = tuple(self.mean.parameters()), tuple(self.model.parameters())
+        torch._foreach_lerp_(kept, now, 1 - memory)
 
-    def _count(self, losses: dict[str, Tensor], batch: Batch) -> None:
+    def _count(self, losses: dict[str, float], rows: int) -> None:
         for name, value in losses.items():
-            self._losses[name] = self._losses.get(name, 0.0) + value.item() * len(batch.row)
-            self._weights[name] = self._weights.get(name, 0) + len(batch.row)
+            self._losses[name] = self._losses.get(name, 0.0) + value * rows
+            self._weights[name] = self._weights.get(name, 0) + rows
 
 
 def _optimizer(model: Recommender, settings: TrainSettings) -> torch.optim.AdamW:
@@ -173,7 +174,7 @@ def _optimizer(model: Recommender, settings: TrainSettings) -> torch.optim.AdamW
         {"params": rest, "base": chosen.learning_rate, "weight_decay": chosen.weight_decay},
         {"params": ids, "base": chosen.id_learning_rate, "weight_decay": chosen.id_weight_decay},
     ]
-    return torch.optim.AdamW(groups, lr=chosen.learning_rate)
+    return torch.optim.AdamW(groups, lr=chosen.learning_rate, fused=True)
 
 
 def _not_a_number(losses: dict[str, Tensor], batch: Batch, step: int) -> str:
