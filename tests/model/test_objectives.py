@@ -39,7 +39,7 @@ def predictor(
     with torch.no_grad():
         for weights in model.parameters():
             weights.copy_(torch.randn(weights.shape, generator=generator) * 0.3)
-    return model
+    return model.eval()
 
 
 def cuts(number: int = ROWS) -> Cuts:

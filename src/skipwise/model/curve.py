@@ -14,6 +14,7 @@ Source of the idea: survival analysis with piecewise-constant hazards (Friedman,
 docs/model.md's labels. Is read by `objectives` and `losses`. No I/O.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -61,20 +62,17 @@ class WatchCurve:
         """Return log P(w > t), or log P(w >= t): they are equal, w being continuous.
 
         Args:
-            at_s_M: (M,) seconds >= 0; inf gives -inf-like small numbers, NaN gives NaN.
+            at_s_M: (M,) or (M, P) seconds >= 0; inf gives -inf-like small numbers, NaN gives NaN.
 
         Returns:
-            (M,) <= 0.
+            <= 0, of the same shape.
         """
         at = at_s_M.to(self.log_survival_MK)
-        end = torch.where(
-            self.duration_s_M.isnan(), torch.full_like(at, torch.inf), self.duration_s_M
-        )
-        within = torch.minimum(at, end)
-        past_durations = torch.where(
-            end.isinf(), torch.zeros_like(at), (at - end).clamp(min=0) / end
-        )
-        return self._interest(within) - self.replay_rate_M * past_durations
+        end, rate = self._end(), self.replay_rate_M
+        if at.dim() == 2:
+            end, rate = end.unsqueeze(1), rate.unsqueeze(1)
+        past_durations = torch.where(end.isinf(), 0.0, (at - end).clamp(min=0) / end)
+        return self._interest(torch.minimum(at, end)) - rate * past_durations
 
     def survival(self, at_s_M: Tensor) -> Tensor:
         """Return P(w > t), (M,) in [0, 1]."""
@@ -85,7 +83,7 @@ class WatchCurve:
 
         Each bin's integral is exact: (S_a - S_b) / rate.
         """
-        edges = torch.tensor(GRID_S).to(self.log_survival_MK)
+        edges = grid_edges(self.log_survival_MK)
         end = torch.where(self.duration_s_M.isnan(), up_to_s, self.duration_s_M).clamp(max=up_to_s)
         start, widths = edges[:-1], edges.diff()
         share = ((end[:, None] - start) / widths).clamp(0, 1)
@@ -116,33 +114,47 @@ class WatchCurve:
             (M,) natural logs; 0 where unknown.
         """
         watch = torch.nan_to_num(watch_s_M.to(self.log_survival_MK), nan=0.0)
-        end = torch.where(
-            self.duration_s_M.isnan(), torch.full_like(watch, torch.inf), self.duration_s_M
-        )
-        edges = torch.tensor(GRID_S).to(watch)
+        end, edges = self._end(), grid_edges(self.log_survival_MK)
         bin_M = torch.bucketize(watch, edges, right=True) - 1
         beyond = watch >= edges[-1]
         start = edges[bin_M]
-        stop = torch.minimum(edges[(bin_M + 1).clamp(max=len(edges) - 1)], end)
-        log_start = self._interest(torch.minimum(start, end))
-        drop = (log_start - self._interest(stop)).clamp(min=1e-8)
+        stop = edges[(bin_M + 1).clamp(max=len(edges) - 1)]
+        at_M3 = torch.stack([start, stop, torch.where(end.isinf(), watch, end)], 1)
+        log_start, log_stop, reached = self._interest(
+            torch.minimum(at_M3, end.unsqueeze(1))
+        ).unbind(1)
+        drop = (log_start - log_stop).clamp(min=1e-8)
         left_early = log_start + torch.log(-torch.expm1(-drop))
-        reached = self._interest(torch.where(end.isinf(), watch, end))
-        past = torch.where(end.isinf(), torch.zeros_like(watch), (watch - end) / end).clamp(min=0)
+        past = torch.where(end.isinf(), 0.0, (watch - end) / end).clamp(min=0)
         still_on = beyond | (past >= REPLAYS_AT_MOST)
         leaving = torch.where(still_on, 0.0, torch.log(self.replay_rate_M))
         replayed = reached + leaving - self.replay_rate_M * past.clamp(max=REPLAYS_AT_MOST)
         likelihood = torch.where(watch >= end, replayed, torch.where(beyond, log_start, left_early))
-        return torch.where(watch_s_M.isnan(), torch.zeros_like(likelihood), likelihood)
+        return likelihood.masked_fill(watch_s_M.isnan(), 0.0)
 
-    def _interest(self, at_s_M: Tensor) -> Tensor:
-        """Return log S at (M,) seconds as if the video never ended; flat beyond the grid."""
-        edges = torch.tensor(GRID_S).to(self.log_survival_MK)
-        at = at_s_M.clamp(0, GRID_S[-1])
-        bin_M = (torch.bucketize(at, edges, right=True) - 1).clamp(0, len(edges) - 2)
-        low = self.log_survival_MK.gather(1, bin_M[:, None]).squeeze(1)
-        high = self.log_survival_MK.gather(1, bin_M[:, None] + 1).squeeze(1)
-        return low + (high - low) * (at - edges[bin_M]) / (edges[bin_M + 1] - edges[bin_M])
+    def _end(self) -> Tensor:
+        """Return each video's end, (M,) seconds; inf where it is unknown."""
+        return self.duration_s_M.masked_fill(self.duration_s_M.isnan(), torch.inf)
+
+    def _interest(self, at_s: Tensor) -> Tensor:
+        """Return log S at (M,) or (M, P) seconds, the video never ending; flat beyond the grid."""
+        edges = grid_edges(self.log_survival_MK)
+        at_MP = at_s.reshape(len(at_s), -1).clamp(0, GRID_S[-1])
+        bin_MP = torch.bucketize(at_MP, edges[1:-1], right=True)
+        ends = self.log_survival_MK.gather(1, torch.cat([bin_MP, bin_MP + 1], 1))
+        low, high = ends.chunk(2, 1)
+        share = (at_MP - edges[bin_MP]) / (edges[bin_MP + 1] - edges[bin_MP])
+        return torch.lerp(low, high, share).view(at_s.shape)
+
+
+def grid_edges(like: Tensor) -> Tensor:
+    """Return the grid's edges, seconds, in the type and place of another tensor."""
+    return _edges(like.dtype, like.device)
+
+
+@functools.cache
+def _edges(dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(GRID_S, dtype=dtype, device=device)
 
 
 def _mean_decay(drop: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ Reads `features` for the arrays; is read by `recommender`. No I/O.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,9 +126,9 @@ class Batch:
     prefix: Tensor
     """(M,) visible events."""
     viewer_categories: Tensor
-    """(M, categorical extras)"""
+    """(B, categorical extras)"""
     viewer_numbers: Tensor
-    """(M, numeric extras)"""
+    """(B, numeric extras)"""
     counters: Tensor
     """(M, K) float32, raw counts."""
     targets: Mapping[str, Tensor]
@@ -157,7 +157,6 @@ def to_batch(
     different, place = np.unique(shown, return_inverse=True)
     token_video = np.zeros(stretches.video.shape, dtype=np.int64)
     token_video[token_valid] = place[: token_valid.sum()]
-    viewer = stretches.viewer[stretches.stretch]
 
     def tensor(values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(values).to(device)
@@ -175,8 +174,8 @@ def to_batch(
         candidate_context=_context_batch(stretches.candidate_context, catalogue, tensor),
         candidate_time_s=tensor(stretches.candidate_time_s),
         prefix=tensor(stretches.prefix),
-        viewer_categories=tensor(catalogue.viewer_categories[viewer]),
-        viewer_numbers=tensor(catalogue.viewer_numbers[viewer]),
+        viewer_categories=tensor(catalogue.viewer_categories[stretches.viewer]),
+        viewer_numbers=tensor(catalogue.viewer_numbers[stretches.viewer]),
         counters=tensor(stretches.counters),
         targets={name: tensor(values) for name, values in stretches.targets.items()},
         day=tensor(stretches.day),
@@ -244,13 +243,17 @@ class InputLayer(nn.Module):
         """Embed a batch."""
         videos_UD = self.embed_videos(batch.videos)
         events_BTD = self.embed_events(
-            videos_UD[batch.token_video], batch.feedback, batch.watch_share, batch.token_context
+            _rows(videos_UD, batch.token_video),
+            batch.feedback,
+            batch.watch_share,
+            batch.token_context,
         )
+        viewers_BD = self.viewer_extra(batch.viewer_categories, batch.viewer_numbers)
         return Inputs(
             events_BTD=events_BTD * batch.token_valid.unsqueeze(-1),
-            candidates_MD=videos_UD[batch.candidate_video],
+            candidates_MD=_rows(videos_UD, batch.candidate_video),
             context_MD=self.embed_context(batch.candidate_context),
-            viewers_MD=self.viewer_extra(batch.viewer_categories, batch.viewer_numbers),
+            viewers_MD=_rows(viewers_BD, batch.stretch),
             counters_MF=self.counter_features(batch.counters),
         )
 
@@ -274,9 +277,11 @@ class InputLayer(nn.Module):
         self, videos_BTD: Tensor, feedback_BT: Tensor, watch_share_BT: Tensor, context: ContextBatch
     ) -> Tensor:
         """Embed past events: the video, how it ended, where and when, (B, T, D)."""
+        tables, indices = self._context_tables(context)
         if self.settings.use_feedback:
-            videos_BTD = videos_BTD + self.feedback(feedback_BT) + self.watch_share(watch_share_BT)
-        return videos_BTD + self.embed_context(context)
+            tables += [self.feedback, self.watch_share]
+            indices += [feedback_BT, watch_share_BT]
+        return videos_BTD + summed(tables, indices) if tables else videos_BTD
 
     def counter_features(self, counters_MK: Tensor) -> Tensor:
         """Return (M, F) standardised features of raw counters; zeros where they are not used."""
@@ -304,12 +309,44 @@ class InputLayer(nn.Module):
 
     def embed_context(self, context: ContextBatch) -> Tensor:
         """Embed where and when, (..., D)."""
-        total: Tensor = self.context["surface"](context.surface)
-        if not self.settings.use_context:
-            return torch.zeros_like(total)
-        for name in ("hour", "gap", "place", "run"):
-            total = total + self.context[name](getattr(context, name))
-        return total
+        tables, indices = self._context_tables(context)
+        if not tables:
+            return torch.zeros(*context.surface.shape, self.video.weight.shape[1]).to(
+                self.video.weight
+            )
+        return summed(tables, indices)
+
+    def _context_tables(self, context: ContextBatch) -> tuple[list[nn.Module], list[Tensor]]:
+        names = list(self.context) if self.settings.use_context else []
+        return [self.context[name] for name in names], [getattr(context, name) for name in names]
+
+
+def summed(tables: Sequence[nn.Module], indices: Sequence[Tensor]) -> Tensor:
+    """Sum one row of each small table, (..., D).
+
+    In training it is a product with a matrix of ones and zeros: its gradient is another product,
+    a third of the time that scattering into the tables takes.
+
+    Args:
+        tables: `nn.Embedding` each, of one width.
+        indices: One per table, all of one shape.
+    """
+    if not torch.is_grad_enabled():
+        return torch.stack(
+            [table(index) for table, index in zip(tables, indices, strict=True)]
+        ).sum(0)
+    weights = [table.weight for table in tables if isinstance(table, nn.Embedding)]
+    starts = np.cumsum([0, *(len(weight) for weight in weights)])
+    places_NK = torch.stack(
+        [index.flatten() + int(start) for index, start in zip(indices, starts, strict=False)], 1
+    )
+    chosen_NR = weights[0].new_zeros(len(places_NK), int(starts[-1])).scatter_(1, places_NK, 1.0)
+    return (chosen_NR @ torch.cat(weights)).view(*indices[0].shape, -1)
+
+
+def _rows(values: Tensor, places: Tensor) -> Tensor:
+    """Take rows by an index of any shape; its gradient is cheaper than that of `values[places]`."""
+    return values.index_select(0, places.flatten()).view(*places.shape, values.shape[1])
 
 
 class CounterFeatures(nn.Module):
@@ -324,11 +361,16 @@ class CounterFeatures(nn.Module):
         super().__init__()
         place = {name: number for number, name in enumerate(names)}
         self.prior = prior
-        self.views = [place[name] for name in names if name.endswith(".views")]
-        self.positive = [
-            place[name.removesuffix("_known")] for name in names if name.endswith("_known")
-        ]
-        self.known = [place[name] for name in names if name.endswith("_known")]
+        known = [name for name in names if name.endswith("_known")]
+        self.views: Tensor
+        self.positive: Tensor
+        self.known: Tensor
+        for what, columns in (
+            ("views", [place[name] for name in names if name.endswith(".views")]),
+            ("positive", [place[name.removesuffix("_known")] for name in known]),
+            ("known", [place[name] for name in known]),
+        ):
+            self.register_buffer(what, torch.tensor(columns, dtype=torch.int64), persistent=False)
         self.width = len(self.views) + 2 * len(self.known)
         self.rate: Tensor
         self.mean: Tensor

@@ -64,13 +64,13 @@ def objective_losses(
         One scalar per objective, natural logs: BCE = -[y log p + (1 - y) log(1 - p)]; `watch` is
         the curve's negative log-likelihood, or without a curve the Huber loss of log(1 + w).
     """
-    losses = {}
-    for name, logit in predictions.logits.items():
-        label = targets[f"label_{name}"]
-        each = functional.binary_cross_entropy_with_logits(
-            logit, label.clamp(min=0).to(logit), reduction="none"
-        )
-        losses[name] = _masked_mean(each, label >= 0)
+    names = list(predictions.logits)
+    logits_MO = torch.stack(list(predictions.logits.values()), 1)
+    labels_MO = torch.stack([targets[f"label_{name}"] for name in names], 1)
+    each_MO = functional.binary_cross_entropy_with_logits(
+        logits_MO, labels_MO.clamp(min=0).to(logits_MO), reduction="none"
+    )
+    losses = dict(zip(names, _masked_mean(each_MO, labels_MO >= 0).unbind(), strict=True))
     watch = targets["watch_s"].clamp(max=watch_at_most_s)
     if predictions.curve is not None:
         each = -predictions.curve.log_likelihood(watch)
@@ -110,4 +110,4 @@ def decorrelation_loss(liking_MD: Tensor, disliking_MD: Tensor) -> Tensor:
 
 
 def _masked_mean(each: Tensor, known: Tensor) -> Tensor:
-    return torch.where(known, each, torch.zeros_like(each)).sum() / known.sum().clamp(min=1)
+    return torch.where(known, each, 0.0).sum(0) / known.sum(0).clamp(min=1)

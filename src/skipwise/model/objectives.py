@@ -77,7 +77,7 @@ class Predictions:
     logits: Mapping[str, Tensor]
     """(M,) per objective; sigmoid gives the probability."""
     expected_watch_s: Tensor
-    """(M,) E[min(w, watch_at_most_s)]."""
+    """(M,) E[min(w, watch_at_most_s)]; NaN while a curve is trained, where nobody asks."""
     curve: WatchCurve | None
     """The curve, in `curve` mode."""
 
@@ -191,13 +191,23 @@ class Predictor(nn.Module):
     def _outputs_of(self, states_MOD: Tensor, wide_MF: Tensor) -> dict[str, Tensor]:
         """Give each tower's head its state and the counters, (M, outputs) each."""
         heads = [_linear(self.heads[name]) for name in self.towers]
+        sizes = [head.out_features for head in heads]
         wide_PF = torch.cat([_linear(self.wide[name]).weight for name in self.towers])
-        direct = torch.split(
-            functional.linear(wide_MF, wide_PF), [head.out_features for head in heads], 1
-        )
+        bias_P = torch.cat([head.bias for head in heads])
+        direct = torch.split(functional.linear(wide_MF, wide_PF, bias_P), sizes, 1)
+        answers_MO = [
+            states_MOD[:, place] @ head.weight.T if size > 1 else None
+            for place, (head, size) in enumerate(zip(heads, sizes, strict=True))
+        ]
+        if single := [place for place, size in enumerate(sizes) if size == 1]:
+            weight_SD = torch.cat([heads[place].weight for place in single])
+            each_MS = (states_MOD[:, single] * weight_SD).sum(-1)
+            for column, place in zip(each_MS.split(1, 1), single, strict=True):  # type: ignore[no-untyped-call]
+                answers_MO[place] = column
         return {
-            name: torch.addmm(direct[place], states_MOD[:, place], head.weight.T) + head.bias
-            for place, (name, head) in enumerate(zip(self.towers, heads, strict=True))
+            name: direct[place] + answer
+            for place, (name, answer) in enumerate(zip(self.towers, answers_MO, strict=True))
+            if answer is not None
         }
 
     def _outputs(self, name: str) -> int:
@@ -218,7 +228,11 @@ class Predictor(nn.Module):
         }
         return Predictions(
             logits={name: logits[name] for name in self.objectives},
-            expected_watch_s=curve.expected_watch_s(cuts.watch_at_most_s),
+            expected_watch_s=(
+                torch.full_like(curve.duration_s_M, torch.nan)
+                if self.training
+                else curve.expected_watch_s(cuts.watch_at_most_s)
+            ),
             curve=curve,
         )
 
@@ -238,18 +252,22 @@ def cut_logits(curve: WatchCurve, cuts: Cuts) -> dict[str, Tensor]:
     glance_at = duration.clamp(max=cuts.glance_below_s)
     if not cuts.glance_needs_duration:
         glance_at = torch.where(cuts.duration_s.isnan(), torch.zeros_like(glance_at), glance_at)
-    not_glance = _logit_of_log(curve.log_survival(glance_at))
 
     def above(threshold: Tensor) -> Tensor:
-        at = torch.maximum(torch.nan_to_num(threshold, nan=0.0).to(glance_at), glance_at)
-        return _logit_of_log(curve.log_survival(at))
+        return torch.maximum(torch.nan_to_num(threshold, nan=0.0).to(glance_at), glance_at)
 
-    return {
-        "glance": -not_glance,
-        "effective": above(cuts.effective_above_s),
-        "long": _logit_of_log(curve.log_survival(duration.clamp(max=cuts.long_from_s))),
-        "finished": above(cuts.finished_above_s),
-    }
+    at_M4 = torch.stack(
+        [
+            glance_at,
+            above(cuts.effective_above_s),
+            duration.clamp(max=cuts.long_from_s),
+            above(cuts.finished_above_s),
+        ],
+        1,
+    )
+    stayed = _logit_of_log(curve.log_survival(at_M4))
+    not_glance, effective, long, finished = stayed.unbind(1)
+    return {"glance": -not_glance, "effective": effective, "long": long, "finished": finished}
 
 
 class Messages(nn.Module):
