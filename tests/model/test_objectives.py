@@ -1,6 +1,7 @@
 """How objectives relate: not at all, by messages one can look at, or as cuts of one curve."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from skipwise.errors import SettingError
 from skipwise.labels.grid import GRID_S
+from skipwise.model.experts import GroupExperts
 from skipwise.model.losses import objective_losses
 from skipwise.model.objectives import (
     CURVE_CUTS,
@@ -33,7 +35,7 @@ def predictor(
     relation: Relation, objectives: Sequence[str] = OBJECTIVES, **changes: int
 ) -> Predictor:
     """A predictor whose every weight is drawn at random."""
-    settings = ObjectiveSettings(relation=relation, dropout=0.0, **changes)
+    settings = replace(ObjectiveSettings(relation=relation, dropout=0.0), **changes)  # type: ignore[arg-type]
     model = Predictor(INPUTS, WIDE, WIDTH, tuple(objectives), settings)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -98,7 +100,12 @@ def test_every_objective_is_in_one_group() -> None:
 
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_experts_of_a_group_without_an_objective_are_left_out(relation: Relation) -> None:
-    assert set(predictor(relation, ("like", "click")).grouped) == {"positive", "time"}
+    assert set(experts(predictor(relation, ("like", "click"))).grouped) == {"positive", "time"}
+
+
+def experts(model: Predictor) -> GroupExperts:
+    assert isinstance(model.mixer, GroupExperts)
+    return model.mixer
 
 
 def reads(model: Predictor, objective: str, part: nn.Module) -> bool:
@@ -115,20 +122,20 @@ def test_independent_objectives_do_not_read_each_others_states() -> None:
     """A gate makes an objective's state of the experts: who reads the gate, reads the state."""
     independent, messages = predictor("independent"), predictor("messages")
     for model, others_read in ((independent, False), (messages, True)):
-        assert reads(model, "like", model.gates["like"])
+        assert reads(model, "like", experts(model).gates["like"])
         for other in ("glance", "long", WATCH):
-            assert reads(model, "like", model.gates[other]) is others_read
+            assert reads(model, "like", experts(model).gates[other]) is others_read
             assert not reads(model, "like", model.heads[other])
     assert independent.messages is None
 
 
 def test_experts_of_a_group_are_read_by_the_group_alone() -> None:
     model = predictor("independent", group_experts=2)
-    assert reads(model, "glance", model.grouped["negative"])
-    assert not reads(model, "glance", model.grouped["positive"])
-    assert reads(model, "like", model.grouped["positive"])
+    assert reads(model, "glance", experts(model).grouped["negative"])
+    assert not reads(model, "glance", experts(model).grouped["positive"])
+    assert reads(model, "like", experts(model).grouped["positive"])
     for objective in OBJECTIVES:
-        assert reads(model, objective, model.shared)
+        assert reads(model, objective, experts(model).shared)
 
 
 def test_counters_reach_every_head_directly() -> None:

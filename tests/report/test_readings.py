@@ -9,6 +9,7 @@ import torch
 from skipwise.features.dataset import Dataset
 from skipwise.features.stretches import View, plan_stretches
 from skipwise.labels.feedback import Feedback
+from skipwise.model.encoder import CandidateReader
 from skipwise.model.predict import predict_rows
 from skipwise.report.attention_section import attention_ratio, pair_bias
 from skipwise.report.examples import example_rows
@@ -59,8 +60,10 @@ def test_even_attention_is_as_much_as_the_number_of_events(
 
 def test_a_planted_look_at_skips_is_found(findings: Findings, small_dataset: Dataset) -> None:
     look_evenly(findings)
+    reader = findings.run.model.reader
+    assert isinstance(reader, CandidateReader)
     with torch.no_grad():
-        findings.run.model.reader.group[:, 1] = 2.0  # the group of glances and explicit negatives
+        reader.group[:, 1] = 2.0  # the group of glances and explicit negatives
     ratio = attention_ratio(read(findings, small_dataset).attention)
     assert (ratio[:, Feedback.GLANCE] > 1.2).all()
     assert (ratio[:, Feedback.LONG] < 0.8).all()

@@ -7,6 +7,7 @@ import pytest
 
 from skipwise.features.dataset import Dataset
 from skipwise.features.stretches import View
+from skipwise.model.encoder import KINDS
 from skipwise.model.request import Array, Candidates, History
 from skipwise.serving.backends import Backend, Ranked, eager_backend
 from tests.models import LIVE, Untrained, stacked, untrained
@@ -23,6 +24,13 @@ SHAPES = {
         "model.objectives.relation=messages",
         "model.encoder.two_queries=false",
         "model.inputs.use_feedback=false",
+    ),
+    **{kind: (SHORT, f"model.encoder.kind={kind}") for kind in KINDS if kind != "feedback"},
+    "positives, duration quantiles": (
+        SHORT,
+        "model.encoder.past=positives",
+        "model.objectives.relation=messages",
+        "model.objectives.watch=d2q",
     ),
 }
 

@@ -15,7 +15,9 @@ Equations are ours, after DFAR (arXiv 2305.09142), TWIN (arXiv 2302.02352) and P
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,10 @@ from torch.nn import functional
 
 from skipwise.errors import SettingError
 from skipwise.model.dropout import Dropout
-from skipwise.settings import check_setting
+from skipwise.settings import check_choice, check_setting
+
+Past = Literal["all", "positives"]
+"""Which past events are read: all exposures, or those effective, long or liked."""
 
 NUM_GROUPS = 3
 LAG_KNOTS = (0.0, 6.0, 12.0, 16.5)
@@ -37,9 +42,40 @@ HIDDEN = -30_000.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncoderSettings:
-    """Size and reach of the feedback-aware encoder."""
+class Kind:
+    """What must be known of an encoder before it is built."""
 
+    past: Past = "positives"
+    """Which past it reads in the form it was published in."""
+    hops: Literal["none", "blocks", "endless"] = "none"
+    """How a state depends on the events before it: not, through each block, or from the first."""
+    queries: int = 1
+    """How often the candidate asks at most."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "feedback": Kind(past="all", hops="blocks", queries=2),
+    "none": Kind(),
+    "din": Kind(),
+    "sasrec": Kind(hops="blocks"),
+    "gru4rec": Kind(hops="endless"),
+    "sine": Kind(),
+    "dfar": Kind(past="all", hops="blocks", queries=2),
+}
+"""The encoders of `encoders.choice`: the feedback-aware one of this file, and baselines."""
+WHOLE_HISTORY = 1_000_000_000
+"""A reach beyond any history."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderSettings:
+    """Which encoder, its size and its reach."""
+
+    kind: str = "feedback"
+    """One of KINDS."""
+    past: Literal["own", "all", "positives"] = "own"
+    """Which past events are read; `own` is what the kind was published with. Among the last
+    `history_length` events either way."""
     history_length: int = 200
     """W: how many visible events a candidate, and an event, reads back."""
     blocks: int = 1
@@ -54,6 +90,7 @@ class EncoderSettings:
     """Whether past events are encoded by the blocks before they are read."""
 
     def __post_init__(self) -> None:
+        check_choice("encoder.kind", self.kind, KINDS)
         check_setting("encoder.history_length", self.history_length, at_least=1, at_most=10_000)
         check_setting("encoder.blocks", self.blocks, at_least=1, at_most=12)
         check_setting("encoder.heads", self.heads, at_least=1, at_most=64)
@@ -62,7 +99,21 @@ class EncoderSettings:
     @property
     def reach(self) -> int:
         """How many events back from its prefix a candidate depends on: W + blocks (W - 1)."""
-        return self.history_length + (self.blocks if self.encode else 0) * (self.history_length - 1)
+        hops = KINDS[self.kind].hops
+        if hops == "endless":
+            return WHOLE_HISTORY
+        encoded = hops == "blocks" and self.encode
+        return self.history_length + (self.blocks if encoded else 0) * (self.history_length - 1)
+
+    @property
+    def queries(self) -> int:
+        """How often a candidate asks: twice, as if watched and as if skipped, or once."""
+        return KINDS[self.kind].queries if self.two_queries else 1
+
+    @property
+    def reads_positives_only(self) -> bool:
+        """Whether events that were neither effective nor long nor liked are hidden."""
+        return (KINDS[self.kind].past if self.past == "own" else self.past) == "positives"
 
 
 def check_heads(width: int, settings: EncoderSettings) -> None:
@@ -126,7 +177,27 @@ class HistoryEncoder(nn.Module):
         return encoded
 
 
-class CandidateReader(nn.Module):
+class Reader(nn.Module):
+    """What reads encoded events for a candidate; `CandidateReader` and those of `encoders`."""
+
+    def attend(
+        self, queries_QMD: Tensor, history_BTD: Tensor, reading: "Reading"
+    ) -> tuple[Tensor, Tensor]:
+        """Return Q readings of each candidate's visible past, and where they look.
+
+        Args:
+            queries_QMD: Q queries for each of the M candidates.
+            history_BTD: Encoded events.
+            reading: Which events each candidate may read, and what they share with it.
+
+        Returns:
+            (Q, M, D), or (1, M, D) where the queries make no difference; and (Q, M, H, 1 + T),
+            whose place 0 is "no past".
+        """
+        raise NotImplementedError
+
+
+class CandidateReader(Reader):
     """Reads an encoded history with a candidate, supposing it is watched (q+) or skipped (q-).
 
     The logit of event j for candidate i adds learned biases of what they share (video, author,
@@ -285,6 +356,14 @@ class Reading:
         padded = values.new_zeros(shape)
         padded[:, self.stretch, self.slot] = values
         return padded
+
+    def of_candidates(self, values_BT: Tensor) -> Tensor:
+        """Give each candidate what its stretch has, (B, ...) -> (M, ...)."""
+        return values_BT[self.stretch]
+
+    def visible_to_candidates(self) -> Tensor:
+        """Return which events each candidate may read, (M, T) bool."""
+        return self.visible_BCT[self.stretch, self.slot]
 
     def flat(self, padded: Tensor) -> Tensor:
         """Take the candidates out of their slots, (Q, B, C, ...) -> (Q, M, ...)."""

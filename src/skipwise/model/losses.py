@@ -62,7 +62,8 @@ def objective_losses(
 
     Returns:
         One scalar per objective, natural logs: BCE = -[y log p + (1 - y) log(1 - p)]; `watch` is
-        the curve's negative log-likelihood, or without a curve the Huber loss of log(1 + w).
+        the curve's negative log-likelihood, or without a curve what the watch head asks, or
+        without either the Huber loss of log(1 + w).
     """
     names = list(predictions.logits)
     logits_MO = torch.stack(list(predictions.logits.values()), 1)
@@ -74,6 +75,8 @@ def objective_losses(
     watch = targets["watch_s"].clamp(max=watch_at_most_s)
     if predictions.curve is not None:
         each = -predictions.curve.log_likelihood(watch)
+    elif predictions.watch_loss is not None:
+        each = predictions.watch_loss(watch)
     else:
         each = functional.huber_loss(
             torch.log1p(predictions.expected_watch_s),

@@ -2,7 +2,8 @@
 
     features_MI  ->  Predictor  ->  Predictions: a logit per objective, expected watch seconds
 
-- *Differences*: shared experts and experts of each group, mixed by a gate per objective.
+- *Differences*: shared experts and experts of each group, mixed by a gate per objective
+  (`experts`, where the baselines are too).
 - *Relations*: `messages` lets each objective's state read the others' through one matrix that can
   be looked at; `curve` also makes glance, effective, long and finished views cuts of one watch
   curve; `independent` does neither.
@@ -13,7 +14,7 @@ is that of arXiv 2308.13249. Is read by `recommender`. No I/O.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skipwise.errors import SettingError
 from skipwise.model.curve import NUM_HAZARDS, WatchCurve
-from skipwise.model.dropout import Dropout
-from skipwise.settings import check_setting
+from skipwise.model.experts import MIXERS
+from skipwise.model.watch_heads import WATCH_HEADS
+from skipwise.settings import check_choice, check_setting
 
 Relation = Literal["independent", "messages", "curve"]
 WATCH = "watch"
@@ -44,12 +47,24 @@ class ObjectiveSettings:
     """Shape of the predictor."""
 
     relation: Relation = "curve"
+    predictor: str = "groups"
+    """What objectives share below their heads: groups, or a baseline of `experts.MIXERS`."""
+    watch: str = "relation"
+    """How watch time is predicted: as the relation has it (the curve, or `log` where there is
+    none), or by a head of `watch_heads.WATCH_HEADS`, which needs a relation without a curve."""
     shared_experts: int = 2
     group_experts: int = 1
     """Experts that only the objectives of one group read."""
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        check_choice("objectives.predictor", self.predictor, MIXERS)
+        check_choice("objectives.watch", self.watch, ("relation", *WATCH_HEADS))
+        if self.relation == "curve" and self.watch != "relation":
+            raise SettingError(
+                f"objectives.watch = {self.watch!r} with relation = 'curve'; a curve predicts "
+                "watch time itself. Set objectives.relation=messages or independent."
+            )
         check_setting("objectives.shared_experts", self.shared_experts, at_least=1, at_most=64)
         check_setting("objectives.group_experts", self.group_experts, at_least=0, at_most=64)
         check_setting("objectives.dropout", self.dropout, at_least=0, below=1)
@@ -68,6 +83,8 @@ class Cuts:
     """(M,) threshold of the state the row is scored with; NaN unknown."""
     finished_above_s: Tensor
     watch_at_most_s: float
+    duration_bucket: Tensor | None = None
+    """(M,) int64, 0 unknown; needed by watch heads that know buckets."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +97,8 @@ class Predictions:
     """(M,) E[min(w, watch_at_most_s)]; NaN while a curve is trained, where nobody asks."""
     curve: WatchCurve | None
     """The curve, in `curve` mode."""
+    watch_loss: Callable[[Tensor], Tensor] | None = None
+    """Of a watch head: (M,) watched seconds -> (M,) losses."""
 
     def probabilities(self) -> dict[str, Tensor]:
         """Return (M,) probabilities per objective."""
@@ -96,27 +115,17 @@ class Predictor(nn.Module):
         width: int,
         objectives: tuple[str, ...],
         settings: ObjectiveSettings,
+        duration_buckets: int = 1,
     ) -> None:
         super().__init__()
         self.relation, self.objectives = settings.relation, objectives
         cut = CURVE_CUTS if settings.relation == "curve" else ()
         self.towers = (*(name for name in objectives if name not in cut), WATCH)
-        self.shared = nn.ModuleList(
-            _Expert(inputs, width, settings.dropout) for _ in range(settings.shared_experts)
+        chosen = "log" if settings.watch == "relation" else settings.watch
+        self.watch = None if settings.relation == "curve" else WATCH_HEADS[chosen](duration_buckets)
+        self.mixer = MIXERS[settings.predictor](
+            inputs, width, self.towers, {name: _group_of(name) for name in self.towers}, settings
         )
-        self.grouped = nn.ModuleDict(
-            {
-                group: nn.ModuleList(
-                    _Expert(inputs, width, settings.dropout) for _ in range(settings.group_experts)
-                )
-                for group, members in GROUPS.items()
-                if any(name in self.towers for name in members)
-            }
-        )
-        mixed = settings.shared_experts + settings.group_experts
-        self.gates = nn.ModuleDict({name: nn.Linear(inputs, mixed) for name in self.towers})
-        self.open_gates: Tensor
-        self.register_buffer("open_gates", self._open_gates(settings), persistent=False)
         self.messages = Messages(self.towers, width) if settings.relation != "independent" else None
         self.heads = nn.ModuleDict(
             {name: nn.Linear(width, self._outputs(name)) for name in self.towers}
@@ -135,7 +144,7 @@ class Predictor(nn.Module):
             wide_MF: Counter features, which also reach every head directly.
             cuts: Where the curve is cut.
         """
-        states_MOD = self._states(features_MI)
+        states_MOD = self.mixer(features_MI)
         if self.messages is not None:
             states_MOD = self.messages(states_MOD)
         outputs = self._outputs_of(states_MOD, wide_MF)
@@ -157,36 +166,6 @@ class Predictor(nn.Module):
                 drops = -torch.log1p(-torch.tensor(leaving).clamp(1e-4, 0.9999))
                 head.bias[:-1] = torch.log(torch.expm1(drops))
                 head.bias[-1] = 2.0
-
-    def _open_gates(self, settings: ObjectiveSettings) -> Tensor:
-        """Return places of the towers' gates in a table (O, E) of all experts, flat."""
-        shared, own = settings.shared_experts, settings.group_experts
-        num_experts, groups = shared + own * len(self.grouped), list(self.grouped)
-        return torch.tensor(
-            [
-                tower * num_experts + expert
-                for tower, name in enumerate(self.towers)
-                for start in [shared + own * groups.index(_group_of(name))]
-                for expert in (*range(shared), *range(start, start + own))
-            ]
-        )
-
-    def _states(self, features_MI: Tensor) -> Tensor:
-        """Mix the experts for each tower, (M, O, D).
-
-        All experts are one product, and all gates: a gate is silent (-inf) where its tower may not
-        read an expert.
-        """
-        parts = (self.shared, *self.grouped.children())
-        experts_EMD = all_experts([each for part in parts for each in part.children()], features_MI)
-        num_experts = len(experts_EMD)
-        weight_GI, bias_G = _stacked(self.gates.children())
-        logits_MG = functional.linear(features_MI, weight_GI, bias_G)
-        logits_MN = logits_MG.new_full((len(logits_MG), len(self.towers) * num_experts), -torch.inf)
-        logits_MN = logits_MN.index_copy(1, self.open_gates, logits_MG)
-        gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
-        states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
-        return states_MOD
 
     def _outputs_of(self, states_MOD: Tensor, wide_MF: Tensor) -> dict[str, Tensor]:
         """Give each tower's head its state and the counters, (M, outputs) each."""
@@ -211,15 +190,23 @@ class Predictor(nn.Module):
         }
 
     def _outputs(self, name: str) -> int:
-        return NUM_HAZARDS if name == WATCH and self.relation == "curve" else 1
+        if name != WATCH:
+            return 1
+        return NUM_HAZARDS if self.watch is None else self.watch.outputs
 
     def _predictions(self, outputs: Mapping[str, Tensor], cuts: Cuts) -> Predictions:
         logits = {name: outputs[name].squeeze(1) for name in self.towers if name != WATCH}
-        if self.relation != "curve":
-            watch = torch.expm1(outputs[WATCH].squeeze(1).clamp(0, 8)).clamp(
-                max=cuts.watch_at_most_s
+        if self.watch is not None:
+            bucket = cuts.duration_bucket
+            if bucket is None:
+                bucket = torch.zeros_like(cuts.duration_s, dtype=torch.int64)
+            guess = self.watch.read(outputs[WATCH], bucket, cuts.watch_at_most_s)
+            return Predictions(
+                logits=logits,
+                expected_watch_s=guess.expected_s,
+                curve=None,
+                watch_loss=guess.loss,
             )
-            return Predictions(logits=logits, expected_watch_s=watch, curve=None)
         curve = WatchCurve.from_outputs(outputs[WATCH], cuts.duration_s)
         logits |= {
             name: logit
@@ -295,52 +282,9 @@ class Messages(nn.Module):
         return self.affinity.masked_fill(own, -torch.inf).softmax(-1)
 
 
-def all_experts(experts: Sequence[nn.Module], features_MI: Tensor) -> Tensor:
-    """Ask several experts at once, (E, M, D): the same numbers as one after the other."""
-    layers = [each.layers for each in experts if isinstance(each, _Expert)]
-    weight_NI, bias_N = _stacked(each[0] for each in layers)
-    hidden_MN = layers[0][2](functional.silu(functional.linear(features_MI, weight_NI, bias_N)))
-    hidden_EMN = hidden_MN.view(len(hidden_MN), len(layers), -1).transpose(0, 1)
-    width = weight_NI.shape[0] // len(layers) // 2
-    weight_DN, bias_D = _stacked(each[3] for each in layers)
-    states_EMD = torch.baddbmm(
-        bias_D.view(len(layers), 1, width),
-        hidden_EMN,
-        weight_DN.view(len(layers), width, -1).transpose(1, 2),
-    )
-    norms = [each[4] for each in layers if isinstance(each[4], nn.LayerNorm)]
-    return torch.addcmul(
-        torch.stack([norm.bias for norm in norms]).unsqueeze(1),
-        functional.layer_norm(states_EMD, (width,)),
-        torch.stack([norm.weight for norm in norms]).unsqueeze(1),
-    )
-
-
-class _Expert(nn.Module):
-    def __init__(self, inputs: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, 2 * width),
-            nn.SiLU(),
-            Dropout(dropout),
-            nn.Linear(2 * width, width),
-            nn.LayerNorm(width),
-        )
-
-    def forward(self, features_MI: Tensor) -> Tensor:
-        states_MD: Tensor = self.layers(features_MI)
-        return states_MD
-
-
 def _linear(module: nn.Module) -> nn.Linear:
     assert isinstance(module, nn.Linear)  # noqa: S101 - tells the type checker
     return module
-
-
-def _stacked(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
-    """Return the weights and biases of linear maps of one input, one below the other."""
-    linear = [_linear(each) for each in modules]
-    return torch.cat([each.weight for each in linear]), torch.cat([each.bias for each in linear])
 
 
 def _group_of(name: str) -> str:

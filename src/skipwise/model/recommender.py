@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skipwise.labels.feedback import GROUP_OF, Group
 from skipwise.model.dropout import Dropout
 from skipwise.model.encoder import (
     NUM_GROUPS,
-    CandidateReader,
     EncoderSettings,
-    HistoryEncoder,
     Reading,
     check_heads,
     slots_of,
     visible_window,
 )
+from skipwise.model.encoders.choice import build_encoder
 from skipwise.model.inputs import (
     Batch,
     InputLayer,
@@ -61,6 +61,8 @@ class LabelCuts:
     """Off, a video of unknown length is never glanced at."""
     long_from_s: float
     watch_at_most_s: float
+    duration_edges_s: tuple[float, ...] = ()
+    """Where duration buckets meet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,12 +90,18 @@ class Recommender(nn.Module):
         width = settings.width
         self.settings, self.cuts, self.objectives = settings, cuts, objectives
         self.inputs = InputLayer(sizes, width, settings.inputs)
-        self.encoder = HistoryEncoder(width, settings.encoder)
-        self.reader = CandidateReader(width, settings.encoder)
+        self.encoder, self.reader = build_encoder(width, settings.encoder)
         self.gate = nn.Linear(width, 2 * width)
         counters = self.inputs.counters.width
         self.counter_states = nn.Sequential(nn.Linear(counters, 2 * width), nn.SiLU())
-        self.predictor = Predictor(9 * width, counters, width, objectives, settings.objectives)
+        self.predictor = Predictor(
+            9 * width,
+            counters,
+            width,
+            objectives,
+            settings.objectives,
+            sizes.duration_buckets,
+        )
         self.dropout = Dropout(settings.encoder.dropout)
 
     def forward(self, batch: Batch) -> Scores:
@@ -132,7 +140,7 @@ class Recommender(nn.Module):
             self.dropout(inputs.events_BTD),
             self.inputs.feedback_groups(batch.feedback),
             batch.token_time_s,
-            batch.token_valid,
+            self.readable(batch.token_valid, batch.feedback),
         )
         return encoded
 
@@ -148,7 +156,13 @@ class Recommender(nn.Module):
         return read_QMD[0] * like_gate, read_QMD[-1] * dislike_gate
 
     def attend(self, batch: Batch, inputs: Inputs, history_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Return readings (Q, M, D) and attention (Q, M, H, 1 + T) of q+ and q-."""
+        """Return readings (Q, M, D) and where they look (Q, M, H, 1 + T), of q+ and q- or of one.
+
+        Args:
+            batch: The events and candidates.
+            inputs: Their vectors.
+            history_BTD: From `encode`.
+        """
         queries_QMD = self.queries(inputs.candidates_MD, inputs.context_MD)
         return self.reader.attend(queries_QMD, history_BTD, self._reading(batch))
 
@@ -156,9 +170,16 @@ class Recommender(nn.Module):
         """Return q+ and q- of each candidate, (Q, M, D); or the one query without hypothesis."""
         watched_D, skipped_D = self.inputs.hypotheses()
         candidate_MD = candidates_MD + context_MD
-        if self.settings.encoder.two_queries:
+        if self.settings.encoder.queries == 2:
             return torch.stack([candidate_MD + watched_D, candidate_MD + skipped_D])
         return candidate_MD.unsqueeze(0)
+
+    def readable(self, valid_BT: Tensor, feedback_BT: Tensor) -> Tensor:
+        """Return which events may be read at all, (B, T) bool: all, or the positive ones."""
+        if not self.settings.encoder.reads_positives_only:
+            return valid_BT
+        group_of = torch.tensor(GROUP_OF, device=feedback_BT.device)
+        return valid_BT & (group_of[feedback_BT] == Group.POS)
 
     def _reading(self, batch: Batch) -> Reading:
         num_stretches, length = batch.token_valid.shape
@@ -171,12 +192,13 @@ class Recommender(nn.Module):
 
         window = self.settings.encoder.history_length
         visible_BCT, back_BCT = visible_window(padded(batch.prefix), length, window)
+        readable_BT = self.readable(batch.token_valid, batch.feedback)
         return Reading(
             stretch=batch.stretch,
             slot=slot,
             num_slots=num_slots,
             num_stretches=num_stretches,
-            visible_BCT=visible_BCT & batch.token_valid.unsqueeze(1),
+            visible_BCT=visible_BCT & readable_BT.unsqueeze(1),
             back_BCT=back_BCT,
             matches_BNCT=matches(
                 _shared_codes(batch.videos, padded(batch.candidate_video)),
@@ -188,6 +210,13 @@ class Recommender(nn.Module):
             time_s_BT=batch.token_time_s,
             requested_s_BC=padded(batch.candidate_time_s),
         )
+
+    def _duration_bucket(self, duration_s: Tensor) -> Tensor | None:
+        if self.predictor.watch is None:
+            return None
+        edges = torch.tensor(self.cuts.duration_edges_s).to(duration_s)
+        bucket = torch.bucketize(duration_s, edges, right=True) + 1
+        return torch.where(duration_s.isnan(), torch.zeros_like(bucket), bucket)
 
     def cuts_at(
         self, duration_s: Tensor, effective_above_s: Tensor, finished_above_s: Tensor
@@ -201,6 +230,7 @@ class Recommender(nn.Module):
             effective_above_s=effective_above_s,
             finished_above_s=finished_above_s,
             watch_at_most_s=self.cuts.watch_at_most_s,
+            duration_bucket=self._duration_bucket(duration_s),
         )
 
 

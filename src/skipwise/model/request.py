@@ -140,7 +140,7 @@ class EncodeForm(nn.Module):
             events_1TD * valid_1T.unsqueeze(-1),
             inputs.feedback_groups(feedback_T.unsqueeze(0)),
             time_s_T.unsqueeze(0),
-            valid_1T,
+            self.model.readable(valid_1T, feedback_T.unsqueeze(0)),
         )
         return encoded.squeeze(0)
 
@@ -241,7 +241,7 @@ def one_request(
         slot=valid_T,
         num_slots=1,
         num_stretches=1,
-        visible_BCT=visible_11T & valid_T,
+        visible_BCT=visible_11T & model.readable(valid_T, feedback_T),
         back_BCT=back_11T,
         matches_BNCT=matches_1NCT.to(torch.float32),
         groups_BTG=functional.one_hot(groups_1T, NUM_GROUPS).to(torch.float32),
@@ -278,6 +278,12 @@ class _OneRequest(Reading):
 
     def flat(self, padded: Tensor) -> Tensor:
         return padded.squeeze(1)
+
+    def of_candidates(self, values_BT: Tensor) -> Tensor:
+        return values_BT  # one for all of them
+
+    def visible_to_candidates(self) -> Tensor:
+        return self.visible_BCT.squeeze(1)
 
 
 def _context(columns: Tensor) -> ContextBatch:

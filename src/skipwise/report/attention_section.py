@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skipwise.labels.feedback import Feedback, Group
+from skipwise.model.encoder import HistoryEncoder
 from skipwise.model.recommender import Recommender
 from skipwise.report.blocks import Block, Chart, Section, Table, Words
 from skipwise.report.cells import number_text, share_text
@@ -46,6 +47,9 @@ def attention_section(findings: Findings, readings: Readings | None) -> Section:
         blocks.append(Words(role="missing", text=f"Attention: {findings.why_no_dataset}"))
     elif not readings.attention.num_candidates:
         text = "Attention: no event on the days looked at had a past to read."
+        blocks.append(Words(role="missing", text=text))
+    elif not readings.attention.by_state.any():
+        text = f"Attention: a {model.settings.encoder.kind} encoder reads no past event."
         blocks.append(Words(role="missing", text=text))
     else:
         blocks.append(_by_state(readings.attention))
@@ -134,7 +138,8 @@ def _state_table(attention: Attention, states: list[Feedback], ratio: NDArray[np
 
 
 def _pairs(model: Recommender) -> list[Block]:
-    blocks = [block for block in model.encoder.blocks if block.pair_biases]
+    aware = model.encoder.blocks if isinstance(model.encoder, HistoryEncoder) else ()
+    blocks = [block for block in aware if block.pair_biases]
     if not blocks:
         text = (
             "This run's encoder has no pair biases to show (encoder.pair_biases or encode is off)."

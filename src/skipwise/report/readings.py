@@ -153,7 +153,7 @@ class _Reader:
 
     def __init__(self, model: Recommender, catalogue: Catalogue, at_s: NDArray[np.float64]) -> None:
         self.model, self.catalogue, self.at_s = model, catalogue, at_s
-        queries = 2 if model.settings.encoder.two_queries else 1
+        queries = model.settings.encoder.queries
         self.num_candidates = 0
         self.by_state = np.zeros((queries, NUM_STATES))
         self.in_view = np.zeros(NUM_STATES)

@@ -90,6 +90,7 @@ def build_model(
         glance_needs_duration=labels.glance_needs_duration,
         long_from_s=labels.long_from_s,
         watch_at_most_s=labels.watch_at_most_s,
+        duration_edges_s=labels.duration_edges_s,
     )
     return Recommender(sizes, objectives, cuts, settings.model)
 

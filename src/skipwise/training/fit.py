@@ -181,6 +181,8 @@ class _Run:
         model.inputs.counters.fit(torch.from_numpy(self.dataset.counters_day.take(sample)))
         self.label_shares, leaving = self.starting_point()
         model.predictor.start_from(self.label_shares, leaving)
+        if model.predictor.watch is not None:
+            model.predictor.watch.fit(*self.known_watches(model.cuts.watch_at_most_s))
         model.to(chosen_device(self.settings.device))
         self.learner = Learner(
             model, bind(self.vocabulary, self.dataset), self.dataset, self.settings
@@ -197,6 +199,17 @@ class _Run:
         counts = np.bincount(grid_bin(watch_s[~np.isnan(watch_s)]), minlength=NUM_BINS)
         at_risk = counts[::-1].cumsum()[::-1]
         return rates, list((counts[:-1] + 0.5) / (at_risk[:-1] + 1.0))
+
+    def known_watches(self, at_most_s: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the training rows' known watch times, seconds, and their duration buckets."""
+        rows = np.flatnonzero(self.rows)
+        watch_s = self.dataset.events["watch_s"].take(rows).astype(np.float64)
+        bucket = self.dataset.events["duration_bucket"].take(rows).astype(np.int64)
+        known = ~np.isnan(watch_s)
+        return (
+            torch.from_numpy(np.minimum(watch_s[known], at_most_s)),
+            torch.from_numpy(bucket[known]),
+        )
 
     def search(self) -> None:
         """Train until the held-out days are predicted no better."""
