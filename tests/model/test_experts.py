@@ -1,0 +1,94 @@
+"""What objectives share below their heads, read off the gradients."""
+
+import pytest
+import torch
+from torch import nn
+
+from skipwise.errors import SettingError
+from skipwise.model.experts import (
+    MIXERS,
+    GroupExperts,
+    MultiGate,
+    ProgressiveLayers,
+    SharedBottom,
+    SingleTask,
+)
+from skipwise.model.objectives import ObjectiveSettings
+from tests.models import tiny_settings
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+INPUTS, WIDTH, ROWS = 5, 4, 7
+TOWERS = ("glance", "like", "watch")
+GROUP_OF = {"glance": "negative", "like": "positive", "watch": "time"}
+SETTINGS = ObjectiveSettings(dropout=0.0)
+
+
+def reads(mixer: nn.Module, tower: str, part: nn.Module | None) -> bool:
+    """Say whether a tower's state depends on some weights."""
+    assert part is not None
+    mixer.zero_grad()
+    features = torch.randn(ROWS, INPUTS, generator=torch.Generator().manual_seed(0))
+    states_MOD = mixer(features)
+    assert states_MOD.shape == (ROWS, len(TOWERS), WIDTH)
+    weights = torch.arange(1.0, WIDTH + 1)  # a plain sum of normalised states is always 0
+    (states_MOD[:, TOWERS.index(tower)] * weights).sum().backward()
+    return any(
+        bool((found.grad.abs() > 1e-9).any())
+        for found in part.parameters()
+        if found.grad is not None
+    )
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_tower_reads_the_features(name: str) -> None:
+    mixer = MIXERS[name](INPUTS, WIDTH, TOWERS, GROUP_OF, SETTINGS)
+    features = torch.randn(ROWS, INPUTS)
+    different = mixer(features).std(0)
+    assert (different.sum(1) > 1e-3).all()
+
+
+def test_nothing_is_shared_by_single_tasks() -> None:
+    mixer = SingleTask(INPUTS, WIDTH, TOWERS, GROUP_OF, SETTINGS)
+    for tower in TOWERS:
+        assert [name for name in TOWERS if reads(mixer, tower, mixer.own[name])] == [tower]
+
+
+def test_all_read_a_shared_bottom() -> None:
+    mixer = SharedBottom(INPUTS, WIDTH, TOWERS, GROUP_OF, SETTINGS)
+    for tower in TOWERS:
+        assert reads(mixer, tower, mixer.bottom)
+        assert [name for name in TOWERS if reads(mixer, tower, mixer.own[name])] == [tower]
+
+
+def test_mmoe_has_experts_for_all_and_a_gate_for_each() -> None:
+    mixer = MultiGate(INPUTS, WIDTH, TOWERS, GROUP_OF, SETTINGS)
+    assert len(mixer.shared) == SETTINGS.shared_experts + SETTINGS.group_experts
+    for tower in TOWERS:
+        assert all(reads(mixer, tower, expert) for expert in mixer.shared)
+        assert [name for name in TOWERS if reads(mixer, tower, mixer.gates[name])] == [tower]
+
+
+def test_ple_keeps_experts_of_others_out_of_its_own_path_at_the_second_level() -> None:
+    """The first level's shared state has heard all; the second's own experts are one's own."""
+    mixer = ProgressiveLayers(INPUTS, WIDTH, TOWERS, GROUP_OF, SETTINGS)
+    for tower in TOWERS:
+        assert reads(mixer, tower, mixer.first.shared)
+        assert reads(mixer, tower, mixer.first.shared_gate)
+        assert all(reads(mixer, tower, mixer.first.own[name]) for name in TOWERS)
+        assert [name for name in TOWERS if reads(mixer, tower, mixer.second.own[name])] == [tower]
+    assert mixer.second.shared_gate is None
+
+
+def test_experts_of_a_group_are_read_by_the_group_alone() -> None:
+    mixer = GroupExperts(INPUTS, WIDTH, TOWERS, GROUP_OF, SETTINGS)
+    for tower in TOWERS:
+        assert reads(mixer, tower, mixer.shared)
+        assert [name for name in TOWERS if reads(mixer, tower, mixer.grouped[GROUP_OF[name]])] == [
+            tower
+        ]
+
+
+def test_a_predictor_that_is_not_there_is_refused() -> None:
+    with pytest.raises(SettingError, match=r"objectives.predictor = 'mmo', must be .*'mmoe'"):
+        tiny_settings("model.objectives.predictor=mmo")
