@@ -1,7 +1,10 @@
 """What objectives share below their heads, read off the gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from skipwise.errors import SettingError
@@ -13,7 +16,9 @@ from skipwise.model.experts import (
     SharedBottom,
     SingleTask,
 )
-from skipwise.model.objectives import ObjectiveSettings
+from skipwise.model.losses import objective_losses
+from skipwise.model.objectives import ObjectiveSettings, Predictor
+from tests.model.test_objectives import cuts
 from tests.models import tiny_settings
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,3 +97,35 @@ def test_experts_of_a_group_are_read_by_the_group_alone() -> None:
 def test_a_predictor_that_is_not_there_is_refused() -> None:
     with pytest.raises(SettingError, match=r"objectives.predictor = 'mmo', must be .*'mmoe'"):
         tiny_settings("model.objectives.predictor=mmo")
+
+
+def learnt_auc(name: str, *, shuffled: bool) -> float:
+    """Train a predictor on one planted input, and return the AUC of glances on other rows."""
+    torch.manual_seed(0)
+    model = Predictor(
+        INPUTS, 1, 8, TOWERS[:2], replace(SETTINGS, predictor=name, relation="independent")
+    )
+    features, noise = torch.randn(3000, INPUTS), torch.rand(3000)
+    glanced = (noise < (2 * features[:, 0]).sigmoid()).long()
+    if shuffled:
+        glanced = glanced[torch.randperm(3000)]
+    wide, train = torch.zeros(3000, 1), slice(0, 1500)
+    targets = {"label_glance": glanced, "label_like": 1 - glanced, "watch_s": 10.0 * (1 - glanced)}
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(40):
+        found = model(features[train], wide[train], cuts(1500))
+        losses = objective_losses(
+            found, {key: value[train] for key, value in targets.items()}, watch_at_most_s=300.0
+        )
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        logits = model(features[1500:], wide[1500:], cuts(1500)).logits["glance"]
+    return float(roc_auc_score(glanced[1500:], logits))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_predictor_learns_what_is_planted_and_nothing_else(name: str) -> None:
+    assert learnt_auc(name, shuffled=False) > 0.8
+    assert learnt_auc(name, shuffled=True) == pytest.approx(0.5, abs=0.06)
