@@ -123,9 +123,13 @@ class Predictor(nn.Module):
         self.towers = (*(name for name in objectives if name not in cut), WATCH)
         chosen = "log" if settings.watch == "relation" else settings.watch
         self.watch = None if settings.relation == "curve" else WATCH_HEADS[chosen](duration_buckets)
-        self.mixer = MIXERS[settings.predictor](
-            inputs, width, self.towers, {name: _group_of(name) for name in self.towers}, settings
-        )
+        group_of = {
+            name: group
+            for group, members in GROUPS.items()
+            for name in members
+            if name in self.towers
+        }
+        self.mixer = MIXERS[settings.predictor](inputs, width, self.towers, group_of, settings)
         self.messages = Messages(self.towers, width) if settings.relation != "independent" else None
         self.heads = nn.ModuleDict(
             {name: nn.Linear(width, self._outputs(name)) for name in self.towers}
@@ -285,10 +289,6 @@ class Messages(nn.Module):
 def _linear(module: nn.Module) -> nn.Linear:
     assert isinstance(module, nn.Linear)  # noqa: S101 - tells the type checker
     return module
-
-
-def _group_of(name: str) -> str:
-    return next(group for group, members in GROUPS.items() if name in members)
 
 
 def _logit(probability: float) -> float:
