@@ -152,6 +152,34 @@ def viewer_surface_rate(
     return _drawn_rate(positives, outcomes, usual, settings or RateSettings())
 
 
+def popularity_rate(
+    train_views: Floats, train_labels: Labels, test_views: Floats, *, num_bins: int = 20
+) -> Floats:
+    """Predict that a video is taken as training rows of videos shown about as often were.
+
+    Args:
+        train_views: (N,) how often the row's video had been shown.
+        train_labels: (N,) -1 unknown, 0, 1.
+        test_views: (M,) likewise, of the rows to predict.
+        num_bins: At most so many bins of equal mass of the training rows.
+
+    Returns:
+        (M,) probabilities: the bin's rate, drawn towards the overall one.
+
+    Raises:
+        DatasetError: No label is known.
+    """
+    overall = training_rate(train_labels)
+    edges = np.unique(np.quantile(train_views, np.linspace(0, 1, num_bins + 1)[1:-1]))
+    known = train_labels >= 0
+    train_bin = np.searchsorted(edges, train_views[known], side="right")
+    positives = sum_by(train_bin, len(edges) + 1, train_labels[known])
+    outcomes = sum_by(train_bin, len(edges) + 1, np.ones(len(train_bin)))
+    rate = _drawn_rate(positives, outcomes, overall, RateSettings())
+    found: Floats = rate[np.searchsorted(edges, test_views, side="right")]
+    return found
+
+
 def random_order(num_rows: int, *, overall_rate: float, seed: int) -> Floats:
     """Predict the overall rate for all, told apart by a random millionth of it.
 

@@ -1,6 +1,7 @@
 """How good is a trained run on days it has not seen?
 
-    TrainedRun, Dataset, days, mode  ->  evaluate  ->  the evaluation card (plain values, JSON)
+    TrainedRun, Dataset, days, mode  ->  evaluate   ->  the evaluation card (plain values, JSON)
+                                     ->  score_run  ->  Measured: the scored rows it is made of
 
 - The mode decides which outcomes any state may hold when a row is scored (docs/model.md); baselines
   read the same counters as the model does.
@@ -10,6 +11,7 @@
 Reads the layers below; is read by the command line.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +28,7 @@ from skipwise.features.stretches import Plan, View, plan_stretches
 from skipwise.features.visibility import Mode
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.features.window_state import freeze_state
-from skipwise.model.predict import RowPredictions, predict_rows
+from skipwise.model.predict import Ask, RowPredictions, predict_rows
 from skipwise.model.score import ScoreWeights
 from skipwise.progress import SILENT, Progress
 from skipwise.training.checkpoint import TrainedRun
@@ -40,6 +42,28 @@ class EvaluationWindow:
     to_day: int
     mode: Mode
     last_training_day: int
+    delay_s: float = 0.0
+    """Progressive mode: how much later than they are known outcomes arrive."""
+
+    @property
+    def view(self) -> View:
+        """What the rows may see."""
+        return View(
+            mode=self.mode,
+            extra_delay_ms=int(1000 * self.delay_s),
+            window_last_day=self.last_training_day if self.mode == "window" else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """Rows of some days, scored by a run with the state its mode allows."""
+
+    scored: Scored
+    predicted: RowPredictions
+    """Beside the probabilities, what else was asked of the model."""
+    yardstick: Yardstick
+    """The same rows and state, for baselines."""
 
 
 def evaluate(
@@ -72,30 +96,9 @@ def evaluate(
         DatasetError: No row on those days, or days before the end of the training window.
         RunError: The dataset does not fit the run.
     """
-    window = EvaluationWindow(
-        from_day=days[0],
-        to_day=days[1],
-        mode=mode,
-        last_training_day=day_number(run.description["window"]["last_day"]),
-    )
-    rows = _rows(dataset, window)
-    catalogue = run.catalogue(dataset)
-    state = _state(dataset, rows, window, connection)
-    selected = np.zeros(dataset.num_events, dtype=bool)
-    selected[rows] = True
-    view = View(mode=mode, window_last_day=window.last_training_day if mode == "window" else None)
-    plan = plan_stretches(state, selected, view, reach=run.settings.model.encoder.reach)
-    predicted = predict_rows(run.model, catalogue, state, plan, progress=progress)
-    scored = _scored(dataset, predicted, plan, window, catalogue.video)
+    measured = score_run(run, dataset, connection, days=days, mode=mode, progress=progress)
+    scored, yardstick = measured.scored, measured.yardstick
     card = scorecard(scored, settings=settings, weights=weights, progress=progress)
-    yardstick = Yardstick(
-        dataset=dataset,
-        state=state,
-        training_rows=_training_rows(dataset, window),
-        rows=rows,
-        form=view.counter_form,
-        objectives=scored.objectives,
-    )
     chosen = (settings or EvaluationSettings()).baselines
     names = available_baselines() if chosen is None else chosen
     others = score_baselines(yardstick, names, scored, progress)
@@ -113,6 +116,59 @@ def evaluate(
         "dataset_fingerprint": dataset.fingerprint,
         "masked_objectives": run.description["masked_objectives"],
     }
+
+
+def score_run(
+    run: TrainedRun,
+    dataset: Dataset,
+    connection: Connection,
+    *,
+    days: tuple[int, int],
+    mode: Mode = "daily",
+    delay_s: float = 0.0,
+    also: Mapping[str, Ask] | None = None,
+    progress: Progress = SILENT,
+) -> Measured:
+    """Score the rows of some days, each with the state its mode allows.
+
+    Args:
+        run: From `load_run`.
+        dataset: The days to score, and the past that may be known.
+        connection: The engine, for window mode's frozen state.
+        days: First and last day scored, inclusive, days since 1970-01-01.
+        mode: Which outcomes the state may hold.
+        delay_s: Progressive mode: how much later outcomes arrive than they are known.
+        also: What else to ask of the predictions.
+        progress: Who is told.
+
+    Raises:
+        DatasetError: No row on those days, or days before the end of the training window.
+        RunError: The dataset does not fit the run.
+    """
+    window = EvaluationWindow(
+        from_day=days[0],
+        to_day=days[1],
+        mode=mode,
+        last_training_day=day_number(run.description["window"]["last_day"]),
+        delay_s=delay_s,
+    )
+    rows = _rows(dataset, window)
+    catalogue = run.catalogue(dataset)
+    state = _state(dataset, rows, window, connection)
+    selected = np.zeros(dataset.num_events, dtype=bool)
+    selected[rows] = True
+    plan = plan_stretches(state, selected, window.view, reach=run.settings.model.encoder.reach)
+    predicted = predict_rows(run.model, catalogue, state, plan, also=also, progress=progress)
+    scored = _scored(dataset, predicted, plan, window, catalogue.video)
+    yardstick = Yardstick(
+        dataset=dataset,
+        state=state,
+        training_rows=_training_rows(dataset, window),
+        rows=rows,
+        form=window.view.counter_form,
+        objectives=scored.objectives,
+    )
+    return Measured(scored=scored, predicted=predicted, yardstick=yardstick)
 
 
 def _rows(dataset: Dataset, window: EvaluationWindow) -> NDArray[np.int64]:

@@ -19,12 +19,14 @@ from skipwise.evaluation.baselines import (
     RateSettings,
     counted_objectives,
     counter_features,
+    popularity_rate,
     random_order,
     surface_rates,
     training_rate,
     video_rate,
     viewer_surface_rate,
 )
+from skipwise.evaluation.factorization import binned, fm_baseline
 from skipwise.evaluation.scored import Scored
 from skipwise.evaluation.trees import lightgbm_baseline
 from skipwise.features.dataset import Dataset
@@ -109,12 +111,12 @@ def score_baselines(
 
 
 def available_baselines() -> tuple[str, ...]:
-    """Name the baselines that can be run here: trees need the extra `[baselines]`."""
+    """Name the baselines measured unless others are asked for: trees need `[baselines]`."""
     try:
         import lightgbm  # noqa: F401, PLC0415 - asked for only here, since it is an extra
     except ImportError:
-        return tuple(name for name in BASELINES if name != "lightgbm")
-    return tuple(BASELINES)
+        return tuple(name for name in USUAL if name != "lightgbm")
+    return USUAL
 
 
 def _video_rate(yardstick: Yardstick) -> Probabilities:
@@ -161,6 +163,68 @@ def _random(yardstick: Yardstick) -> Probabilities:
     }
 
 
+def _popularity(yardstick: Yardstick) -> Probabilities:
+    """Predict each objective's rate among training rows of like popularity: a count of views."""
+    views = yardstick.dataset.counter_names.index("video.views")
+    shown = [
+        yardstick.counters(dataset, rows)[:, views].astype(np.float64)
+        for dataset, rows in (
+            (yardstick.dataset, yardstick.training_rows),
+            (yardstick.state, yardstick.rows),
+        )
+    ]
+    return {
+        name: popularity_rate(shown[0], yardstick.labels(name), shown[1])
+        for name in yardstick.learnable
+    }
+
+
+_FM_BINNED_KEYS = ("video.", "author.", "topic.", "viewer.", "viewer_surface.", "viewer_topic.")
+"""Counters whose rates are fields of the factorization machine."""
+
+
+def _fm(yardstick: Yardstick) -> Probabilities:
+    """Factorise viewer, video, author, surface, hour, duration and binned rates."""
+    order = np.argsort(
+        yardstick.dataset.events["shown_at_ms"].take(yardstick.training_rows), kind="stable"
+    )
+    training_rows = yardstick.training_rows[order]
+    train_ids, test_ids = (
+        _fm_ids(yardstick.dataset, rows) for rows in (training_rows, yardstick.rows)
+    )
+    train_rates, names = _tree_columns(yardstick, yardstick.dataset, training_rows)
+    test_rates, _ = _tree_columns(yardstick, yardstick.state, yardstick.rows)
+    pairs = [
+        binned(train_rates[:, place].astype(np.float64), test_rates[:, place].astype(np.float64))
+        for place, name in enumerate(names)
+        if name.startswith(_FM_BINNED_KEYS)
+    ]
+    train = np.column_stack([*train_ids, *(codes for codes, _ in pairs)])
+    test = np.column_stack([*test_ids, *(codes for _, codes in pairs)])
+    return {
+        name: fm_baseline(train, yardstick.labels(name)[order], test, seed=0)
+        for name in yardstick.learnable
+    }
+
+
+def _fm_ids(dataset: Dataset, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return (rows,) codes from 1 of viewer, video, author, surface, hour, duration bucket."""
+    video = dataset.events["video"].take(rows).astype(np.int64)
+    author = np.asarray(dataset.videos["author"]).astype(np.int64)[video]
+    codes = {
+        name: dataset.events[name].take(rows).astype(np.int64)
+        for name in ("viewer", "surface", "hour", "duration_bucket")
+    }
+    return [
+        codes["viewer"] + 1,
+        video + 1,
+        author,
+        codes["surface"],
+        codes["hour"] + 1,
+        codes["duration_bucket"],
+    ]
+
+
 def _lightgbm(yardstick: Yardstick) -> Probabilities:
     training = _tree_features(yardstick, yardstick.dataset, yardstick.training_rows)
     test = _tree_features(yardstick, yardstick.state, yardstick.rows)
@@ -180,19 +244,29 @@ def _tree_features(
     yardstick: Yardstick, dataset: Dataset, rows: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return (rows, F): views and rates of every counter, and surface, hour, duration last."""
-    features, _ = counter_features(
+    return _tree_columns(yardstick, dataset, rows)[0]
+
+
+def _tree_columns(
+    yardstick: Yardstick, dataset: Dataset, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Return the features of trees and their names."""
+    return counter_features(
         yardstick.counters(dataset, rows),
         dataset.counter_names,
         overall_rates={name: training_rate(yardstick.labels(name)) for name in yardstick.counted},
         extra={name: dataset.events[name].take(rows).astype(np.float64) for name in _TREE_COLUMNS},
     )
-    return features
 
 
 BASELINES: Mapping[str, Callable[[Yardstick], Probabilities]] = {
     "video_rate": _video_rate,
     "viewer_surface_rate": _viewer_surface_rate,
     "random": _random,
+    "popularity": _popularity,
+    "fm": _fm,
     "lightgbm": _lightgbm,
 }
 """Name -> how it predicts."""
+USUAL = ("video_rate", "viewer_surface_rate", "random", "lightgbm")
+"""Measured beside every evaluation; the others when they are named."""

@@ -7,19 +7,24 @@
 Reads `recommender` and `features`; is read by training (validation) and evaluation.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skipwise.features.dataset import Dataset
 from skipwise.features.stretches import Plan, batches_by_size, read_stretches
 from skipwise.features.vocabulary import Catalogue
-from skipwise.model.inputs import to_batch
+from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.objectives import Predictions
 from skipwise.model.recommender import Recommender
 from skipwise.progress import SILENT, Progress
+
+Ask = Callable[[Predictions, Batch], Tensor]
+"""Predictions of M candidates, and the batch they are of -> (M,) numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +37,8 @@ class RowPredictions:
     """(N,) per objective."""
     expected_watch_s: NDArray[np.float64]
     """(N,) seconds."""
+    also: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """(N,) of whatever else was asked."""
 
     def probabilities(self) -> dict[str, NDArray[np.float64]]:
         """Return (N,) probabilities per objective, in (0, 1)."""
@@ -46,6 +53,7 @@ def predict_rows(
     plan: Plan,
     *,
     tokens_per_batch: int = 32_768,
+    also: Mapping[str, Ask] | None = None,
     progress: Progress = SILENT,
 ) -> RowPredictions:
     """Score every candidate of a plan.
@@ -56,6 +64,7 @@ def predict_rows(
         dataset: Where the rows lie.
         plan: Which rows, and what each may see.
         tokens_per_batch: Bound on a batch, padding counted; memory grows with it.
+        also: What else to ask of the predictions, such as the watch curve at some second.
         progress: Who is told.
 
     Returns:
@@ -64,6 +73,7 @@ def predict_rows(
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     rows, logits, watch = [], [], []
+    asked: dict[str, list[Tensor]] = {name: [] for name in also or {}}
     order = np.arange(len(plan))
     with progress.task("scoring", total=len(plan.candidate_rows), unit="impressions") as task:
         for chosen in batches_by_size(plan, order, tokens_per_batch):
@@ -74,6 +84,8 @@ def predict_rows(
                 torch.stack([predictions.logits[name] for name in model.objectives]).double().cpu()
             )
             watch.append(predictions.expected_watch_s.double().cpu())
+            for name, ask in (also or {}).items():
+                asked[name].append(ask(predictions, batch).double().cpu())
             task.advance(len(batch.row))
     model.train(was_training)
     row = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
@@ -82,5 +94,10 @@ def predict_rows(
     return RowPredictions(
         row=row[by_row],
         logits={name: stacked[place][by_row] for place, name in enumerate(model.objectives)},
-        expected_watch_s=(torch.cat(watch).numpy() if watch else np.empty(0))[by_row],
+        expected_watch_s=_joined(watch)[by_row],
+        also={name: _joined(values)[by_row] for name, values in asked.items()},
     )
+
+
+def _joined(values: list[Tensor]) -> NDArray[np.float64]:
+    return torch.cat(values).numpy() if values else np.empty(0)
