@@ -25,7 +25,6 @@ from skipwise.training.checkpoint import (
     check_fits,
     load_run,
     save_run,
-    save_unfinished,
 )
 from tests.training.trained import predictions, same_weights, short_run
 
@@ -285,10 +284,3 @@ def test_a_disk_that_fills_up_while_training_leaves_what_can_be_resumed(
     assert not any(name.endswith(".part") for name in files)
     assert not (tmp_path / "RUN" / RUN_FILE).exists()
     assert same_weights(short_run(small_dataset, tmp_path / "RUN", resume=True), whole)
-
-
-def test_only_the_last_unfinished_state_is_kept(tmp_path: Path) -> None:
-    for step in (5, 9):
-        save_unfinished(tmp_path, {"weights": torch.full((2,), float(step))}, {"step": step})
-    names = sorted(file.name for file in (tmp_path / "resume").iterdir())
-    assert names == ["position.json", "state-000000009.safetensors"]

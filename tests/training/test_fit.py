@@ -1,6 +1,7 @@
 """A training run: the same from the same seed, blind to later days, and never lost half-way."""
 
 import json
+import multiprocessing
 import os
 import signal
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import TrainedRun, load_run
 from skipwise.training.fit import log_loss
 from skipwise.training.machine import chosen_device
+from skipwise.training.unfinished import described
 from skipwise.training.views import draw_views
 from tests.training.trained import BreaksOff, interrupt, predictions, same_weights, short_run
 from tests.worlds import (
@@ -146,6 +148,10 @@ def test_a_search_that_was_over_is_not_taken_up_again(
     assert same_weights(resumed, whole)
 
 
+def newest_position(run: Path) -> Any:
+    return json.loads(described(run / "resume")[-1].read_text())
+
+
 def press_control_c() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -159,7 +165,7 @@ def test_a_run_broken_off_inside_a_pass_goes_on_as_if_it_had_not(
     with pytest.raises(KeyboardInterrupt):
         short_run(small_dataset, tmp_path / "RUN", progress=progress)
     assert progress.steps == at_step
-    position = json.loads((tmp_path / "RUN" / "resume" / "position.json").read_text())
+    position = newest_position(tmp_path / "RUN")
     assert position["batch"] > 0, "the test is to break off inside a pass"
     assert same_weights(short_run(small_dataset, tmp_path / "RUN", resume=True), whole_run)
 
@@ -223,11 +229,9 @@ def test_a_run_is_not_resumed_on_another_window_or_dataset(
         short_run(edited_dataset, broken_off, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "position"])
-def test_a_damaged_unfinished_run_is_refused(
-    small_dataset: Dataset, broken_off: Path, damage: str
-) -> None:
-    (state,) = (broken_off / "resume").glob("state-*.safetensors")
+def damaged(file: Path, damage: str) -> None:
+    """Damage a checkpoint, given its json."""
+    state = file.with_suffix(".safetensors")
     content = state.read_bytes()
     if damage == "cut":
         state.write_bytes(content[:-100])
@@ -236,9 +240,56 @@ def test_a_damaged_unfinished_run_is_refused(
     elif damage == "missing":
         state.unlink()
     else:
-        (broken_off / "resume" / "position.json").write_text("{")
+        file.write_text("{")
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "position"])
+def test_a_damaged_unfinished_run_is_refused(
+    small_dataset: Dataset, broken_off: Path, damage: str
+) -> None:
+    for file in described(broken_off / "resume"):
+        damaged(file, damage)
     with pytest.raises(RunError, match=r"(fit its checksum|damaged).*Leave --resume out to train"):
         short_run(small_dataset, broken_off, resume=True)
+
+
+def test_the_checkpoint_before_a_damaged_one_is_taken_up(
+    small_dataset: Dataset, whole_run: TrainedRun, tmp_path: Path
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        short_run(small_dataset, tmp_path / "RUN", progress=BreaksOff(9, interrupt))
+    older, newest = described(tmp_path / "RUN" / "resume")
+    damaged(newest, "cut")
+    assert json.loads(older.read_text())["step"] < newest_position(tmp_path / "RUN")["step"]
+    assert same_weights(short_run(small_dataset, tmp_path / "RUN", resume=True), whole_run)
+
+
+def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(
+    small_dataset: Dataset, whole_run: TrainedRun, tmp_path: Path
+) -> None:
+    """A real process, killed at random again and again until one lives to the end."""
+    random = np.random.default_rng()
+    folder, killed_at = tmp_path / "RUN", list[int | None]()
+    words = ("checkpoint_every_s=0",)
+
+    def life() -> None:
+        torch.set_num_threads(1)
+        resume = bool(described(folder / "resume"))
+        short_run(small_dataset, folder, *words, resume=resume)
+
+    while not (folder / "run.json").exists():
+        process = multiprocessing.get_context("fork").Process(target=life)
+        process.start()
+        process.join(random.uniform(0.05, 0.6) if len(killed_at) < 6 else None)
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+            found = described(folder / "resume")
+            killed_at.append(newest_position(folder)["step"] if found else None)
+        else:
+            assert process.exitcode == 0
+    assert len(killed_at) >= 2, "the test is to kill it on the way"
+    assert same_weights(load_run(folder), whole_run), f"killed at steps {killed_at}"
 
 
 def test_a_new_run_forgets_the_one_that_was_broken_off(
@@ -283,7 +334,7 @@ def test_a_loss_that_breaks_later_leaves_the_last_good_pass(
     with pytest.raises(RunError, match=r"not a finite number \(terms: glance; .*learning_rate"):
         short_run(small_dataset, tmp_path / "RUN", report=spoil)
     monkeypatch.undo()
-    position = json.loads((tmp_path / "RUN" / "resume" / "position.json").read_text())
+    position = newest_position(tmp_path / "RUN")
     assert position["passes"] == 1
     assert position["batch"] == 0
     assert short_run(small_dataset, tmp_path / "RUN", resume=True).description["best_pass"] >= 1

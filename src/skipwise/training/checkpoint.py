@@ -1,13 +1,12 @@
-"""How a trained model and unfinished training lie on disk: safetensors and JSON, never pickle.
+"""How a trained model lies on disk: safetensors and JSON, never pickle.
 
     model, vocabulary, settings  ->  save_run  ->  RUN folder  ->  load_run  ->  TrainedRun
-    Unfinished                   ->  save_unfinished  ->  RUN/resume  ->  load_unfinished
 
 - Every file is written aside and renamed; `run.json`, last, holds the checksums of the others, so a
   crash in between leaves the old run or none.
 - A file that does not fit its checksum is not read.
 
-Reads `model`; is read by `fit`, evaluation, report and serving.
+Reads `model`; is read by `fit`, `unfinished`, evaluation, report and serving.
 """
 
 import json
@@ -124,7 +123,7 @@ def save_run(
         StorageError: The disk is full or the folder cannot be written.
     """
     with replace_file(path / MODEL_FILE) as aside:
-        _write_tensors(weights, aside)
+        write_tensors(weights, aside)
     write_json(path / VOCABULARY_FILE, vocabulary.to_json())
     description = {
         "format_version": FORMAT_VERSION,
@@ -230,53 +229,6 @@ def check_fits(description: Mapping[str, Any], dataset: Dataset) -> None:
             )
 
 
-def save_unfinished(path: Path, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
-    """Write where training stands; the last one stays whole until this one is.
-
-    Raises:
-        StorageError: The disk is full or the folder cannot be written.
-    """
-    folder = path / "resume"
-    name = f"state-{position['step']:09d}.safetensors"
-    with replace_file(folder / name) as aside:
-        _write_tensors(tensors, aside)
-    write_json(
-        folder / "position.json",
-        {**position, "state": name, "checksum": checksum(folder / name)},
-    )
-    for old in folder.glob("state-*.safetensors"):
-        if old.name != name:
-            old.unlink()
-
-
-def load_unfinished(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read where training stood.
-
-    Raises:
-        RunError: There is nothing to resume, or it is damaged.
-    """
-    folder = path / "resume"
-    file = folder / "position.json"
-    if not file.is_file():
-        raise RunError(
-            f"{path} holds no unfinished training (no resume/position.json). "
-            "Leave --resume out to train from the start."
-        )
-    try:
-        position: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        state = folder / str(position["state"])
-        if checksum(state) != position["checksum"]:
-            raise RunError(
-                f"{state} does not fit its checksum: it was cut short or changed. "
-                "Leave --resume out to train from the start."
-            )
-        return load_file(state), position
-    except (json.JSONDecodeError, KeyError, FileNotFoundError, SafetensorError) as problem:
-        raise RunError(
-            f"{folder} is damaged: {problem!r}. Leave --resume out to train from the start."
-        ) from None
-
-
 def _read_vocabulary(file: Path) -> Vocabulary:
     try:
         return Vocabulary.from_json(json.loads(file.read_text(encoding="utf-8")))
@@ -284,8 +236,8 @@ def _read_vocabulary(file: Path) -> Vocabulary:
         raise RunError(f"{file} is damaged: {problem}. Train again.") from None
 
 
-def _write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors ourselves: the library's own writer hides why a write failed."""
+def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors to a file: the library's own writer hides why a write failed."""
     file.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 

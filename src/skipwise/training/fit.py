@@ -37,13 +37,13 @@ from skipwise.training.checkpoint import (
     PROGRESS_FILE,
     build_model,
     dataset_facts,
-    load_unfinished,
     save_run,
-    save_unfinished,
 )
 from skipwise.training.learner import Learner
+from skipwise.training.loader import ReadAhead
 from skipwise.training.machine import chosen_device, interrupts_noted
 from skipwise.training.settings import TrainSettings
+from skipwise.training.unfinished import FOLDER, Checkpoints, load_unfinished
 from skipwise.training.views import draw_views
 from skipwise.training.window import TrainingWindow, learnable_objectives, training_window
 
@@ -112,6 +112,7 @@ def train(
             run.begin("refit")
     if run.position.phase == "refit":
         run.refit()
+    run.checkpoints.finish()
     save_run(
         out,
         weights=run.final_weights(),
@@ -133,7 +134,7 @@ def train(
             "seconds": time.monotonic() - started,
         },
     )
-    shutil.rmtree(out / "resume", ignore_errors=True)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
 
 
 class _Run:
@@ -156,14 +157,24 @@ class _Run:
         self.position = _Position()
         self.best: dict[str, torch.Tensor] = {}
         self.learner: Learner
+        self.checkpoints: Checkpoints
+        self.waited_s = 0.0
         self.label_shares: dict[str, float] = {}
         self.vocabulary: Vocabulary
 
     def start(self, identity: dict[str, Any]) -> None:
         """Begin from nothing."""
         self.identity = identity
-        shutil.rmtree(self.out / "resume", ignore_errors=True)
+        shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+        self.checkpoints = self._checkpoints()
         self.begin("search")
+        self.save(wait=False)
+
+    def _checkpoints(self) -> Checkpoints:
+        chosen = self.settings
+        return Checkpoints(
+            self.out, keep=chosen.checkpoints_kept, every_s=chosen.checkpoint_every_s
+        )
 
     def begin(self, phase: str) -> None:
         """Set up a phase: vocabulary, normalisers and fresh weights from its own rows."""
@@ -253,17 +264,20 @@ class _Run:
             [self.settings.seed, int(position.phase == "refit"), position.passes]
         )
         plan = self.plan(generator)
-        batches = self.learner.batches(plan, generator)
-        rows = sum(int(plan.num_candidates[chosen].sum()) for chosen in batches[position.batch :])
+        batches = self.learner.batches(plan, generator)[position.batch :]
+        rows = sum(int(plan.num_candidates[chosen].sum()) for chosen in batches)
         what = f"{position.phase} pass {position.passes + 1}"
         with (
             self.progress.task(what, total=rows, unit="impressions") as task,
             interrupts_noted() as interrupted,
+            ReadAhead(batches, lambda chosen: self.learner.read(plan, chosen)) as ahead,
         ):
-            for chosen in batches[position.batch :]:
-                loss, number = self.learner.step(plan, chosen, position.step)
+            for batch in ahead:
+                loss, number = self.learner.step(batch, position.step)
                 position.batch += 1
                 position.step += 1
+                if self.checkpoints.due():
+                    self.save(wait=False)
                 try:
                     task.advance(number, note=f"loss {loss:.4f}")
                     if interrupted():
@@ -272,6 +286,7 @@ class _Run:
                     self.save()
                     raise
         position.passes, position.batch = position.passes + 1, 0
+        self.waited_s = ahead.waited_s
         return self.learner.take_mean_losses()
 
     def plan(self, generator: np.random.Generator) -> Plan:
@@ -310,6 +325,7 @@ class _Run:
             "validation": dict(validation),
             "validation_loss": total,
             "best_pass": self.position.best_pass,
+            "waited_s": round(self.waited_s, 3),
         }
         self.position.history.append(line)
         with replace_file(self.out / PROGRESS_FILE) as aside:
@@ -324,14 +340,17 @@ class _Run:
             return self.learner.averaged_weights()
         return self.best
 
-    def save(self) -> None:
+    def save(self, *, wait: bool = True) -> None:
         """Write everything that is needed to go on."""
         tensors = self.learner.tensors() | {
             f"best.{name}": value for name, value in self.best.items()
         }
-        save_unfinished(
-            self.out, tensors, {"identity": self.identity, **dataclasses.asdict(self.position)}
-        )
+        position = {
+            "identity": self.identity,
+            "counts": self.learner.counts(),
+            **dataclasses.asdict(self.position),
+        }
+        self.checkpoints.save(tensors, position, wait=wait)
 
     def restore(self, identity: dict[str, Any]) -> None:
         """Go on from what `save` wrote.
@@ -349,6 +368,7 @@ class _Run:
                     f"{key} {_difference(before, now)}. Give the same as before, or leave --resume "
                     "out to train from the start."
                 )
+        self.checkpoints = self._checkpoints()
         self.begin(position["phase"])
         names = [each.name for each in dataclasses.fields(_Position)]
         loss = position["best_loss"]
@@ -361,7 +381,7 @@ class _Run:
             for name, value in tensors.items()
             if name.startswith("best.")
         }
-        self.learner.restore(tensors)
+        self.learner.restore(tensors, position["counts"])
 
 
 def log_loss(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:

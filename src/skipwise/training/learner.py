@@ -1,6 +1,6 @@
 """One step of learning, and what is carried from step to step.
 
-    Plan, stretches  ->  Learner.step  ->  loss
+    Plan, stretches  ->  Learner.read  ->  Batch  ->  Learner.step  ->  loss
 
 - A loss that is not a number stops training with the step, the term and the rows.
 - What is validated and kept is a running mean of the weights.
@@ -12,7 +12,7 @@ import contextlib
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from skipwise.model.inputs import Batch, to_batch
 from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
 from skipwise.model.recommender import Recommender, Scores
 from skipwise.training.settings import TrainSettings
+from skipwise.training.weights import FlatWeights
 
 
 class Learner:
@@ -43,7 +44,9 @@ class Learner:
         )
         self.device = next(model.parameters()).device
         self.mean = copy.deepcopy(model).requires_grad_(requires_grad=False)
-        self.optimizer = _optimizer(model, settings)
+        self.weights = FlatWeights(_groups(model))
+        self.mean_weights = FlatWeights(_groups(self.mean), learns=False)
+        self.optimizer = _optimizer(self.weights, settings)
         self._losses: dict[str, float] = {}
         self._weights: dict[str, int] = {}
         model.train()
@@ -55,7 +58,11 @@ class Learner:
         generator.shuffle(groups)
         return groups
 
-    def step(self, plan: Plan, chosen: NDArray[np.int64], step: int) -> tuple[float, int]:
+    def read(self, plan: Plan, chosen: NDArray[np.int64]) -> Batch:
+        """Read one batch."""
+        return to_batch(read_stretches(self.dataset, plan, chosen), self.catalogue, self.device)
+
+    def step(self, batch: Batch, step: int) -> tuple[float, int]:
         """Learn from one batch.
 
         Returns:
@@ -64,7 +71,6 @@ class Learner:
         Raises:
             RunError: The loss is not a finite number.
         """
-        batch = to_batch(read_stretches(self.dataset, plan, chosen), self.catalogue, self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * min(
                 1.0, (step + 1) / (self.settings.optimizer.warmup_steps + 1)
@@ -76,11 +82,9 @@ class Learner:
         total = loss.item()
         if not math.isfinite(total):
             raise RunError(_not_a_number(losses, batch, step))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.weights.zero_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(
-            self.model.parameters(), self.settings.optimizer.gradient_norm_at_most, foreach=True
-        )
+        self.weights.clip_gradients(self.settings.optimizer.gradient_norm_at_most)
         self.optimizer.step()
         self._average(step)
         self._count(dict(zip(losses, terms.tolist(), strict=True)), len(batch.row))
@@ -102,33 +106,42 @@ class Learner:
         return {name: value.detach().clone() for name, value in self.mean.state_dict().items()}
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return everything that changes from step to step, by name."""
-        state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        state |= {f"mean.{name}": value for name, value in self.mean.state_dict().items()}
+        """Return everything that changes from step to step, by name; not copies."""
+        state: dict[str, Tensor] = {
+            f"weights.{place}": each for place, each in enumerate(self.weights.vectors)
+        }
+        state |= {f"mean.{place}": each for place, each in enumerate(self.mean_weights.vectors)}
         for place, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
-        state["random"] = torch.get_rng_state()
-        return state
+        return {name: value.detach() for name, value in state.items()} | {
+            "random": torch.get_rng_state()
+        }
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `tensors` gave."""
+    def counts(self) -> dict[str, tuple[float, int]]:
+        """Return each loss term's sum over impressions since the last means, and their number."""
+        return {name: (total, self._weights[name]) for name, total in self._losses.items()}
 
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {
-                name.removeprefix(prefix): value
-                for name, value in state.items()
-                if name.startswith(prefix)
-            }
+    @torch.no_grad()
+    def restore(self, state: Mapping[str, Tensor], counts: Mapping[str, tuple[float, int]]) -> None:
+        """Take up what `tensors` and `counts` gave.
 
-        self.model.load_state_dict(part("model."))
-        self.mean.load_state_dict(part("mean."))
+        Raises:
+            RunError: It is of other shapes.
+        """
         moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer.").items():
-            place, _, moment = name.partition(".")
-            moments.setdefault(int(place), {})[moment] = value
+        for name, value in state.items():
+            what, _, rest = name.partition(".")
+            if what in {"weights", "mean"}:
+                flat = self.weights if what == "weights" else self.mean_weights
+                flat.vectors[int(rest)].copy_(value)
+            elif what == "optimizer":
+                place, _, moment = rest.partition(".")
+                moments.setdefault(int(place), {})[moment] = value
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
         torch.set_rng_state(state["random"])
+        self._losses = {name: total for name, (total, _) in counts.items()}
+        self._weights = {name: number for name, (_, number) in counts.items()}
 
     def _with_hidden_events(self, batch: Batch) -> Batch:
         """Hide a share of the past events from every reader of them."""
@@ -152,12 +165,10 @@ class Learner:
             losses["decorrelation"] = decorrelation_loss(scores.liking_MD, scores.disliking_MD)
         return losses
 
-    @torch.no_grad()
     def _average(self, step: int) -> None:
         """Move the mean; its memory grows to the set one, so that early weights are forgotten."""
         memory = min(self.settings.optimizer.average, (1 + step) / (10 + step))
-        kept, now = tuple(self.mean.parameters()), tuple(self.model.parameters())
-        torch._foreach_lerp_(kept, now, 1 - memory)
+        self.mean_weights.move_towards(self.weights, 1 - memory)
 
     def _count(self, losses: dict[str, float], rows: int) -> None:
         for name, value in losses.items():
@@ -165,14 +176,18 @@ class Learner:
             self._weights[name] = self._weights.get(name, 0) + rows
 
 
-def _optimizer(model: Recommender, settings: TrainSettings) -> torch.optim.AdamW:
-    chosen = settings.optimizer
-    ids = model.inputs.identity_tables()
-    known = {id(parameter) for parameter in ids}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
+def _groups(model: Recommender) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Part a model's weights into ids and the rest, the rest first."""
+    known = {id(table) for table in model.inputs.identity_tables()}
+    rest = [each for each in model.parameters() if id(each) not in known]
+    return rest, [each for each in model.parameters() if id(each) in known]
+
+
+def _optimizer(weights: FlatWeights, settings: TrainSettings) -> torch.optim.AdamW:
+    chosen, (rest, ids) = settings.optimizer, weights.vectors
     groups = [
-        {"params": rest, "base": chosen.learning_rate, "weight_decay": chosen.weight_decay},
-        {"params": ids, "base": chosen.id_learning_rate, "weight_decay": chosen.id_weight_decay},
+        {"params": [rest], "base": chosen.learning_rate, "weight_decay": chosen.weight_decay},
+        {"params": [ids], "base": chosen.id_learning_rate, "weight_decay": chosen.id_weight_decay},
     ]
     return torch.optim.AdamW(groups, lr=chosen.learning_rate, fused=True)
 

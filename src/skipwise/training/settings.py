@@ -70,6 +70,9 @@ class TrainSettings:
     """Share of past events hidden in a training batch, so that a viewer is not known by heart."""
     min_views: int = 2
     """A video seen less often in the training window has no id of its own."""
+    checkpoint_every_s: float = 60.0
+    """Seconds between checkpoints inside a pass, from which `--resume` goes on."""
+    checkpoints_kept: int = 2
     model: ModelSettings = field(default_factory=ModelSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -84,6 +87,8 @@ class TrainSettings:
         check_setting("tokens_per_batch", self.tokens_per_batch, at_least=64, at_most=10_000_000)
         check_setting("history_dropout", self.history_dropout, at_least=0, below=1)
         check_setting("min_views", self.min_views, at_least=1)
+        check_setting("checkpoint_every_s", self.checkpoint_every_s, at_least=0)
+        check_setting("checkpoints_kept", self.checkpoints_kept, at_least=1, at_most=1000)
 
 
 PRESETS: Mapping[str, tuple[int, int, int, int]] = {

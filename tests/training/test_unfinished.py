@@ -1,0 +1,82 @@
+"""Checkpoints are whole or not there, few, copied at once, and their problems are told."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from skipwise.errors import StorageError
+from skipwise.training.checkpoint import write_tensors
+from skipwise.training.unfinished import Checkpoints, load_unfinished
+
+
+def save(checkpoints: Checkpoints, step: int, *, wait: bool = True) -> None:
+    checkpoints.save({"weights": torch.full((2,), float(step))}, {"step": step}, wait=wait)
+
+
+def names(run: Path) -> list[str]:
+    return sorted(file.name for file in (run / "resume").iterdir())
+
+
+def test_only_the_last_few_are_kept_whoever_wrote_them(tmp_path: Path) -> None:
+    first = Checkpoints(tmp_path, keep=2, every_s=60)
+    for step in (5, 6, 7):
+        save(first, step)
+    save(Checkpoints(tmp_path, keep=2, every_s=60), 8)
+    assert names(tmp_path) == [
+        f"state-00000{number}.{kind}" for number in (3, 4) for kind in ("json", "safetensors")
+    ]
+    tensors, position = load_unfinished(tmp_path)
+    assert position["step"] == 8
+    assert tensors["weights"].tolist() == [8.0, 8.0]
+
+
+def test_what_changes_after_the_copy_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer is held up until the weights have moved on."""
+    moved = threading.Event()
+
+    def late(tensors: dict[str, torch.Tensor], file: Path) -> None:
+        assert moved.wait(10)
+        write_tensors(tensors, file)
+
+    monkeypatch.setattr("skipwise.training.unfinished.write_tensors", late)
+    weights = torch.ones(3)
+    checkpoints = Checkpoints(tmp_path, keep=1, every_s=0)
+    assert checkpoints.due()
+    checkpoints.save({"weights": weights}, {"step": 1}, wait=False)
+    assert not checkpoints.due(), "one at a time"
+    weights.zero_()
+    moved.set()
+    checkpoints.finish()
+    assert load_unfinished(tmp_path)[0]["weights"].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_full_disk_is_told_at_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1, every_s=60)
+    save(checkpoints, 1)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("skipwise.training.unfinished.write_tensors", full)
+    save(checkpoints, 2, wait=False)
+    with pytest.raises(StorageError, match="the disk is full"):
+        checkpoints.finish()
+    assert load_unfinished(tmp_path)[1]["step"] == 1
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
+    save(Checkpoints(tmp_path, keep=1, every_s=60), 1)
+    (tmp_path / "resume" / ".state-000002.safetensors.77.part").write_bytes(b"half")
+    Checkpoints(tmp_path, keep=1, every_s=60)
+    assert names(tmp_path) == ["state-000001.json", "state-000001.safetensors"]
+
+
+def test_none_is_due_before_its_time(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1, every_s=3600)
+    assert not checkpoints.due()
