@@ -8,6 +8,7 @@ raised is a bug of ours.
 - `DatasetError`: a prepared DATASET.
 - `RunError`: a trained RUN or its checkpoint.
 - `StorageError`: the disk.
+- `StateError`: what a server keeps of viewers and videos.
 """
 
 
@@ -33,3 +34,7 @@ class RunError(SkipwiseError):
 
 class StorageError(SkipwiseError):
     """A file could not be written; nothing half-written was left."""
+
+
+class StateError(SkipwiseError):
+    """The live state is damaged, out of reach, or belongs to something else."""

@@ -137,6 +137,11 @@ class Dataset:
         return apply_settings(LabelConfig(), self.description["settings"]["labels"])
 
     @property
+    def session_gap_s(self) -> float:
+        """A longer pause between two showings starts a new session."""
+        return float(self.description["settings"]["session_gap_s"])
+
+    @property
     def days(self) -> tuple[int, int]:
         """First and last calendar day of the timed events, as days since 1970-01-01."""
         return (

@@ -9,12 +9,13 @@
   business.
 - B stretches, T events (padded at the end), M candidates (flat, of all stretches in order).
 
-Reads `dataset` and `visibility`; is read by training, evaluation and serving.
+Reads `dataset` and `visibility`; is read by training, evaluation and serving: a server lays out
+what it holds of a viewer as `Rows`, so that there is one way from rows to inputs.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,34 @@ class Views:
         """
         form: NDArray[np.bool_] = self.live & (self.extra_delay_ms == 0)
         return form
+
+
+class Rows(Protocol):
+    """Where event rows lie: a dataset, or what a server holds of one viewer and one request."""
+
+    @property
+    def events(self) -> Mapping[str, Column]:
+        """The columns of `events.arrow` that are read here."""
+
+    @property
+    def counters_day(self) -> Column:
+        """Nightly counters, (timed rows, K)."""
+
+    @property
+    def counters_event(self) -> Column:
+        """Counters as of the request, (timed rows, K)."""
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """Names of the K counters."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Labels that the rows have."""
+
+    @property
+    def session_gap_s(self) -> float:
+        """A longer pause starts a new session."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -249,18 +278,18 @@ def plan_stretches(
     )
 
 
-def read_stretches(dataset: Dataset, plan: Plan, chosen: Codes) -> Stretches:
+def read_stretches(rows: Rows, plan: Plan, chosen: Codes) -> Stretches:
     """Read the events and candidates of some stretches of a plan.
 
     Args:
-        dataset: Where the rows lie.
+        rows: Where they lie.
         plan: From `plan_stretches`.
         chosen: (B,) places in the plan.
 
     Returns:
         The batch.
     """
-    events = dataset.events
+    events = rows.events
     first, start, tokens = plan.first_row[chosen], plan.start[chosen], plan.num_tokens[chosen]
     longest = max(1, int(tokens.max(initial=0)))
     place_BT = np.arange(longest)[None, :]
@@ -281,19 +310,19 @@ def read_stretches(dataset: Dataset, plan: Plan, chosen: Codes) -> Stretches:
         events["watch_s"].take(rows_BT.ravel()), events["duration_s"].take(rows_BT.ravel())
     ).reshape(rows_BT.shape)
     shown = tokens_of("shown_at_ms", -1)
-    session_gap_s = float(dataset.description["settings"]["session_gap_s"])
+    session_gap_s = rows.session_gap_s
     return Stretches(
         viewer=plan.viewer[chosen],
         video=tokens_of("video", -1),
         feedback=tokens_of("feedback", 0),
         watch_share=np.where(valid_BT, watch_share, 0),
-        context=_token_context(dataset, rows_BT, valid_BT, first, session_gap_s),
+        context=_token_context(rows, rows_BT, valid_BT, first, session_gap_s),
         time_s=np.where(shown >= 0, shown / 1000.0, np.nan),
         stretch=stretch,
         row=row,
         candidate_video=events["video"].take(row).astype(np.int64),
         candidate_context=_context(
-            dataset,
+            rows,
             row,
             events["requested_at_ms"].take(row),
             np.where(has_last, last_row, 0),
@@ -302,11 +331,11 @@ def read_stretches(dataset: Dataset, plan: Plan, chosen: Codes) -> Stretches:
         ),
         candidate_time_s=events["requested_at_ms"].take(row) / 1000.0,
         prefix=prefix,
-        counters=_counters(dataset, plan, chosen, stretch, row),
+        counters=_counters(rows, plan, chosen, stretch, row),
         day=events["day"].take(row).astype(np.int64),
         targets={
             name: events[name].take(row)
-            for name in (*TARGET_COLUMNS, *(f"label_{name}" for name in dataset.objectives))
+            for name in (*TARGET_COLUMNS, *(f"label_{name}" for name in rows.objectives))
         },
     )
 
@@ -403,7 +432,7 @@ def _watch_share(watch_s: Floats, duration_s: Floats) -> Codes:
 
 
 def _token_context(
-    dataset: Dataset,
+    source: Rows,
     rows_BT: Codes,
     valid_BT: NDArray[np.bool_],
     first: Codes,
@@ -412,8 +441,8 @@ def _token_context(
     """Context of each event as its own request saw it, its predecessor being the last event."""
     rows = rows_BT.ravel()
     has_last = (rows_BT > first[:, None]).ravel() & valid_BT.ravel()
-    shown = dataset.events["shown_at_ms"].take(rows)
-    flat = _context(dataset, rows, shown, np.maximum(rows - 1, 0), has_last, session_gap_s)
+    shown = source.events["shown_at_ms"].take(rows)
+    flat = _context(source, rows, shown, np.maximum(rows - 1, 0), has_last, session_gap_s)
 
     def shaped(values: Codes) -> Codes:
         return np.where(valid_BT, values.reshape(rows_BT.shape), 0)
@@ -428,7 +457,7 @@ def _token_context(
 
 
 def _context(
-    dataset: Dataset,
+    source: Rows,
     rows: Codes,
     at_ms: NDArray[np.int64],
     last_rows: Codes,
@@ -436,7 +465,7 @@ def _context(
     session_gap_s: float,
 ) -> Context:
     """Context of requests, given the row of the last visible event before each."""
-    events = dataset.events
+    events = source.events
     last_shown = events["shown_at_ms"].take(last_rows)
     timed = has_last & (last_shown >= 0) & (at_ms >= 0)
     gap_s = np.where(timed, np.maximum(at_ms - last_shown, 0) / 1000.0, 0)
@@ -454,11 +483,14 @@ def _context(
 
 
 def _counters(
-    dataset: Dataset, plan: Plan, chosen: Codes, stretch: Codes, row: Codes
+    source: Rows, plan: Plan, chosen: Codes, stretch: Codes, row: Codes
 ) -> NDArray[np.float32]:
-    counter_row = dataset.events["counter_row"].take(row)
-    of_event = plan.views.live_counters[chosen][stretch]
-    values = np.empty((len(row), len(dataset.counter_names)), dtype=np.float32)
-    values[of_event] = dataset.counters_event.take(counter_row[of_event])
-    values[~of_event] = dataset.counters_day.take(counter_row[~of_event])
+    counter_row = source.events["counter_row"].take(row)
+    live = plan.views.live_counters[chosen]
+    if live.all():
+        return source.counters_event.take(counter_row)
+    of_event = live[stretch]
+    values = np.empty((len(row), len(source.counter_names)), dtype=np.float32)
+    values[of_event] = source.counters_event.take(counter_row[of_event])
+    values[~of_event] = source.counters_day.take(counter_row[~of_event])
     return values

@@ -1,0 +1,415 @@
+"""One process's answer to every question, without a word of HTTP.
+
+    RankRequest | FeedRequest  ->  Engine.rank | feed  ->  Slate
+    EventBatch                 ->  Engine.keep         ->  (new, duplicate)
+
+- Each answer begins by following the log, so an event acknowledged anywhere is in it.
+- What cannot be had is done without, and said: `degraded` of a slate, `problems` for `/ready`.
+- Time comes from a clock that is given; a viewer's own time never goes back.
+
+Reads `intake`, `models`, `pipeline` and `state`; is read by `app`.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from skipwise.errors import SettingError, StateError
+from skipwise.features.known import clock_day_of
+from skipwise.labels.feedback import Feedback
+from skipwise.model.score import ScoreWeights
+from skipwise.progress import SILENT, Progress
+from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
+from skipwise.serving.intake import Intake, day_of, hour_of
+from skipwise.serving.models import LINE_UP, Models, load_model, open_dataset
+from skipwise.serving.negatives import NegativeSettings
+from skipwise.serving.past import Past
+from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, SlateSettings, Step
+from skipwise.serving.rows import Ask
+from skipwise.serving.rules import Rules
+from skipwise.serving.seed import SEEDED_DOCUMENT, seed
+from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
+from skipwise.serving.state.store import StateSettings, Store
+from skipwise.serving.wire import (
+    EventBatch,
+    FeedRequest,
+    HeldEvent,
+    Item,
+    RankRequest,
+    Removed,
+    Slate,
+)
+from skipwise.serving.world import (
+    DocumentChanged,
+    VideoPosted,
+    ViewerForgotten,
+    World,
+    pack_line,
+)
+from skipwise.settings import apply_settings, settings_to_dict
+from skipwise.training.checkpoint import read_description
+
+SCORE_DOCUMENT = "score"
+VIDEO_PREFIX = "video/"
+FUTURE_MS = 5 * 60_000
+"""How far ahead of this clock a time may be."""
+_LAST_KNOWN = 2000
+SNAPSHOT_EVERY = 20_000
+"""Lines of the log after which the world is written down."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeSettings:
+    """Everything a server may be told; `skipwise serve ... key=value`."""
+
+    state: StateSettings = field(default_factory=StateSettings)
+    slate: SlateSettings = field(default_factory=SlateSettings)
+    negatives: NegativeSettings = field(default_factory=NegativeSettings)
+    seed: int = 0
+    """Of what is explored."""
+
+
+Clock = Callable[[], int]
+
+
+def now_ms() -> int:
+    """Return the time of the system's clock, UTC ms."""
+    return time.time_ns() // 1_000_000
+
+
+class Engine:
+    """See the module header."""
+
+    def __init__(
+        self, world: World, store: Store, models: Models, settings: ServeSettings, clock: Clock
+    ) -> None:
+        self.world, self.store, self.models = world, store, models
+        self.settings, self.clock = settings, clock
+        self.intake = Intake(world, store, settings.state, settings.negatives)
+        self.random = np.random.default_rng(settings.seed)
+        self.encodings = Encodings()
+        self.weights, self.score_version = ScoreWeights(), 0
+        self.problems: dict[str, str] = {}
+        """What this process does without, by part; told in `/ready`."""
+        self._last_known: OrderedDict[str, bytes | None] = OrderedDict()
+        self._snapshot_at = 0
+        self._lines = 0
+        self._read_documents({SCORE_DOCUMENT, LINE_UP})
+
+    def keep(self, batches: Sequence[EventBatch]) -> list[tuple[int, int]]:
+        """Keep batches of events; returns (new, duplicate) of each. They are on disk then.
+
+        Raises:
+            StateError: The state is out of reach.
+            StorageError: The disk is full; nothing was kept.
+        """
+        counts = self.intake.keep(batches)
+        self.problems.pop("state", None)
+        return counts
+
+    def rank(self, request: RankRequest, request_id: str, *, cheap: bool = False) -> Slate:
+        """Order the candidates of a request."""
+        degraded = self._catch_up()
+        with self.world.lock:
+            codes = [self.world.catalogue.code(video) for video in request.candidates]
+            now = self._situation(request, len(codes), degraded, cheap=cheap)
+            now.candidates = np.array(codes, dtype=np.int64)
+            now.video_ids = list(request.candidates)
+            return self._answer(now, RANK, request_id, degraded, explain=request.explain)
+
+    def feed(self, request: FeedRequest, request_id: str, *, cheap: bool = False) -> Slate:
+        """Make a slate."""
+        degraded = self._catch_up()
+        with self.world.lock:
+            now = self._situation(request, request.k, degraded, cheap=cheap)
+            now.blocked_authors = frozenset(request.blocked_authors)
+            return self._answer(now, FEED, request_id, degraded, explain=request.explain)
+
+    def held(self, viewer_id: str) -> tuple[Past, tuple[HeldEvent, ...]] | None:
+        """Return what is held of a viewer; None where nothing is.
+
+        Raises:
+            StateError: The state is out of reach.
+        """
+        data = self.store.read(viewer_id)
+        if data is None:
+            return None
+        self._catch_up()
+        past = self.intake.past_of(data)
+        with self.world.lock:
+            codes = self.world.catalogue.codes(past.events["video"])
+            return past, tuple(
+                HeldEvent(
+                    video_id=self.world.catalogue.video_ids[code],
+                    shown_at_ms=int(event["shown_at_ms"]),
+                    feedback=Feedback(int(event["feedback"])).name.lower(),
+                    watch_s=None if np.isnan(event["watch_s"]) else float(event["watch_s"]),
+                )
+                for code, event in zip(codes.tolist(), past.events, strict=True)
+            )
+
+    def forget(self, viewer_id: str) -> bool:
+        """Forget a viewer; returns whether anything was held.
+
+        Raises:
+            StateError: The state is out of reach.
+        """
+        held = self.store.forget(viewer_id)
+        self._last_known.pop(viewer_id, None)
+        self.store.put("forgotten", b"", pack_line(ViewerForgotten(viewer_id)))
+        return held
+
+    def post(self, videos: Sequence[VideoFacts]) -> None:
+        """Add videos, or change what is known of them.
+
+        Raises:
+            StateError: The state is out of reach.
+            StorageError: The disk is full.
+        """
+        for facts in videos:
+            line = VideoPosted(facts)
+            self.store.put(
+                f"{VIDEO_PREFIX}{facts.video_id}", msgspec.json.encode(facts), pack_line(line)
+            )
+        self._catch_up()
+
+    def score(self) -> tuple[int, dict[str, Any]]:
+        """Return the score's version and weights."""
+        self._catch_up()
+        return self.score_version, settings_to_dict(self.weights)
+
+    def set_score(self, weights: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Change weights for every process; what is not named keeps its default.
+
+        Raises:
+            SettingError: An unknown weight, or one out of range.
+        """
+        changed = apply_settings(ScoreWeights(), weights)
+        self.store.put(
+            SCORE_DOCUMENT,
+            msgspec.json.encode(asdict(changed)),
+            pack_line(DocumentChanged(SCORE_DOCUMENT)),
+        )
+        return self.score()
+
+    def write_down(self, *, at_least: int = SNAPSHOT_EVERY) -> None:
+        """Write the world down when so many lines have been followed since, and prune.
+
+        Raises:
+            StateError: The state is out of reach.
+            StorageError: The disk is full.
+        """
+        self.world.follow(self.store)
+        if self._lines - self._snapshot_at < at_least:
+            return
+        self._snapshot_at = self._lines
+        with self.world.lock:
+            cursor, packed = self.world.cursor, pack_world(self.world)
+        self.store.put(WORLD_DOCUMENT, packed)
+        self.store.prune(self.settings.state, self.clock() // 1000, cursor)
+
+    def check_time(self, at_ms: int) -> str | None:
+        """Say what is wrong with a time, None where it is fine."""
+        if at_ms > self.clock() + FUTURE_MS:
+            return f"at most {FUTURE_MS // 60_000} minutes ahead of now ({self.clock()})"
+        return None
+
+    def _catch_up(self) -> list[str]:
+        """Follow the log; returns what has to be done without."""
+        try:
+            self._lines += self.world.follow(self.store)
+            self._heed_changes()
+        except StateError as problem:
+            self.problems["state"] = str(problem)
+            return ["state: last known"]
+        self.problems.pop("state", None)
+        return []
+
+    def _heed_changes(self) -> None:
+        world = self.world
+        if world.changed_documents:
+            changed, world.changed_documents = world.changed_documents, set()
+            self._read_documents(changed)
+        with world.lock:
+            for model in self.models.every():
+                model.videos.follow(world.catalogue)
+            if world.changed_videos:
+                changed_videos, world.changed_videos = world.changed_videos, set()
+                for code in changed_videos:
+                    for model in self.models.every():
+                        model.videos.renew(world.catalogue, code)
+                self.encodings.clear()
+
+    def _read_documents(self, names: set[str]) -> None:
+        if LINE_UP in names:
+            self.models.follow()
+            if self.models.problem is None:
+                self.problems.pop("models", None)
+            else:
+                self.problems["models"] = self.models.problem
+        document = self.store.get(SCORE_DOCUMENT) if SCORE_DOCUMENT in names else None
+        if document is not None:
+            self.weights = apply_settings(ScoreWeights(), msgspec.json.decode(document.value))
+            self.score_version = document.version
+
+    def _past(self, viewer_id: str, degraded: list[str]) -> Past:
+        try:
+            data = self.store.read(viewer_id)
+        except StateError as problem:
+            self.problems["state"] = str(problem)
+            data = self._last_known.get(viewer_id)
+            if not degraded:
+                degraded.append("state: last known")
+        self._last_known[viewer_id] = data
+        self._last_known.move_to_end(viewer_id)
+        if len(self._last_known) > _LAST_KNOWN:
+            self._last_known.popitem(last=False)
+        return self.intake.past_of(data)
+
+    def _situation(
+        self, request: RankRequest | FeedRequest, k: int, degraded: list[str], *, cheap: bool
+    ) -> Situation:
+        past = self._past(request.viewer_id, degraded)
+        zone = self.world.rules.time_zone
+        at_ms = request.requested_at_ms
+        if at_ms is None:
+            at_ms = max(self.clock(), past.touched_at_ms)
+        clock_day = clock_day_of(at_ms, zone)
+        ask = Ask(
+            viewer_id=request.viewer_id,
+            surface=request.surface or "",
+            requested_at_ms=at_ms,
+            clock_day=clock_day,
+            day=day_of(request.day, clock_day),
+            hour=hour_of(at_ms, zone),
+        )
+        model, _ = self.models.serving(request.viewer_id)
+        return Situation(
+            world=self.world,
+            model=model,
+            past=past,
+            ask=ask,
+            weights=self.weights,
+            negatives=self.settings.negatives,
+            settings=self.settings.slate,
+            random=self.random,
+            encodings=self.encodings,
+            k=k,
+            cheap=cheap,
+        )
+
+    def _answer(
+        self,
+        now: Situation,
+        steps: Sequence[Step],
+        request_id: str,
+        degraded: list[str],
+        *,
+        explain: bool,
+    ) -> Slate:
+        for step in steps:
+            step(now)
+        if now.cheap:
+            degraded.append("model: ordered by views, for want of time")
+        _, variant = self.models.serving(now.ask.viewer_id)
+        return Slate(
+            request_id=request_id,
+            variant=variant,
+            model=f"{now.model.name}@{now.model.checksum[:12]}",
+            score_version=self.score_version,
+            items=tuple(_items(now, explain=explain)),
+            degraded=tuple(degraded),
+            removed=tuple(Removed(*each) for each in now.removed) if explain else None,
+        )
+
+
+def _items(now: Situation, *, explain: bool) -> list[Item]:
+    return [
+        Item(
+            video_id=video_id,
+            score=float(now.score[place]),
+            source=now.source[place] if now.source else None,
+            policy=now.policy[place] if now.policy else None,
+            propensity=now.propensity[place] if now.propensity else None,
+            predictions={name: float(values[place]) for name, values in now.predictions.items()}
+            if explain and now.predictions
+            else None,
+        )
+        for place, video_id in enumerate(now.video_ids)
+    ]
+
+
+def prepare_state(
+    run: Path, data: Path | None, store: Store, settings: StateSettings, progress: Progress = SILENT
+) -> None:
+    """Seed an empty state from the dataset, once, before any process serves.
+
+    Raises:
+        StateError: The state holds another dataset.
+    """
+    dataset = open_dataset(data, run)
+    seeded = store.get(SEEDED_DOCUMENT)
+    if seeded is not None:
+        told = seeded.value.decode()
+        if data is not None and dataset is not None and told != dataset.fingerprint:
+            raise StateError(
+                f"the state was seeded from dataset {told[:12]}, --data is "
+                f"{dataset.fingerprint[:12]}; they must be the same. Leave --data out, or give "
+                "another --state."
+            )
+        return
+    rules = Rules.of(read_description(run)["dataset"])
+    catalogue = LiveCatalogue(rules.labels)
+    if dataset is not None:
+        catalogue = LiveCatalogue.of_dataset(rules.labels, dataset)
+        seed(dataset, World(rules, catalogue), store, settings, progress=progress)
+    else:
+        store.put(WORLD_DOCUMENT, pack_world(World(rules, catalogue)))
+        store.put(SEEDED_DOCUMENT, b"nothing")
+
+
+def open_engine(
+    run: Path,
+    data: Path | None,
+    store: Store,
+    settings: ServeSettings | None = None,
+    clock: Clock = now_ms,
+) -> Engine:
+    """Make the engine of one process from a state that `prepare_state` has seen.
+
+    Raises:
+        RunError: The run is damaged or does not prove itself.
+        StateError: The state is damaged, or was kept for another model.
+    """
+    settings = settings or ServeSettings()
+    dataset = open_dataset(data, run)
+    rules = Rules.of(read_description(run)["dataset"])
+    catalogue = (
+        LiveCatalogue(rules.labels)
+        if dataset is None
+        else LiveCatalogue.of_dataset(rules.labels, dataset)
+    )
+    world = World(rules, catalogue)
+    snapshot = store.get(WORLD_DOCUMENT)
+    if snapshot is not None:
+        restore_world(world, snapshot.value)
+    for name in store.names(VIDEO_PREFIX):
+        document = store.get(name)
+        if document is not None:
+            world.take(VideoPosted(msgspec.json.decode(document.value, type=VideoFacts)))
+    world.follow(store)
+    world.changed_videos.clear()
+    reach = read_description(run)["settings"]["model"]["encoder"]["history_length"]
+    if reach > settings.state.keep_events:
+        raise SettingError(
+            f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
+            f"history of {reach}. Raise it."
+        )
+    first = load_model(run, world, dataset)
+    return Engine(world, store, Models(first, world, store, dataset), settings, clock)

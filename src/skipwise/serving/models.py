@@ -1,0 +1,277 @@
+"""Which trained models answer, and how one takes over from another without a request lost.
+
+    RUN folder  ->  load_model: read, bind, warm, prove  ->  Served
+    Line-up (current, previous, canary)  ->  Models.follow  ->  the same in every process
+
+- A model is taken only when it has proven itself on a batch of its own: finite, the same twice, and
+  the same numbers alone as among others.
+- Taking over is one assignment: a request holds on to the model it began with.
+- The line-up is a document of the store, so that all processes follow it and a restart remembers.
+
+Reads `backends`, `catalogue` and `world`; is read by the engine.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from skipwise.errors import DatasetError, RunError, SkipwiseError
+from skipwise.features.dataset import Dataset
+from skipwise.features.vocabulary import Catalogue
+from skipwise.serving.backends import Backend, eager_backend
+from skipwise.serving.catalogue import BoundVideos
+from skipwise.serving.names import name_of
+from skipwise.serving.past import Past
+from skipwise.serving.rows import Ask, lay_out
+from skipwise.serving.rules import Rules
+from skipwise.serving.state.store import Store
+from skipwise.serving.world import DocumentChanged, World, pack_line
+from skipwise.training.checkpoint import MODEL_FILE, TrainedRun, load_run, read_description
+
+LINE_UP = "models"
+_CANARY_PARTS = 10_000
+_PROVEN_TO = 1e-5
+
+
+class LineUp(msgspec.Struct, frozen=True):
+    """Names of RUN folders beside the first one."""
+
+    current: str
+    previous: str | None = None
+    canary: str | None = None
+    canary_share: float = 0.0
+    started_with: str = ""
+    """Checksum of the run on the command line: another one there starts a new line-up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Served:
+    """A model that has proven itself."""
+
+    name: str
+    checksum: str
+    run: TrainedRun
+    backend: Backend
+    videos: BoundVideos
+    viewers: dict[str, int]
+    bound: Catalogue | None
+    """The dataset's catalogue in the model's indices; its viewers' extras are read."""
+
+    def viewer(self, viewer_id: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return a viewer's extras in the model's indices; zeros where none are known."""
+        row = self.viewers.get(viewer_id)
+        if row is None or self.bound is None:
+            vocabulary = self.run.vocabulary
+            return (
+                np.zeros(len(vocabulary.viewer_categories), dtype=np.int64),
+                np.zeros(len(vocabulary.viewer_numbers), dtype=np.float32),
+            )
+        return self.bound.viewer_categories[row], self.bound.viewer_numbers[row]
+
+
+def load_model(path: Path, world: World, dataset: Dataset | None) -> Served:
+    """Read a run, bind what there is to it, warm it and let it prove itself.
+
+    Raises:
+        RunError: It is damaged, counts or labels by other rules, or fails its proof.
+    """
+    run = load_run(path)
+    rules = Rules.of(run.description["dataset"])
+    if rules != world.rules:
+        raise RunError(
+            f"{path} was trained by other rules (labels, counters or time zone) than this server "
+            "keeps its state by; they must be the same. Start a server with a --state of its own."
+        )
+    try:
+        bound = None if dataset is None else run.catalogue(dataset)
+    except RunError as problem:
+        raise RunError(f"{path} does not fit --data: {problem}") from None
+    viewer_ids = [] if dataset is None else dataset.viewers["viewer_id"].to_pylist()
+    with world.lock:
+        videos = BoundVideos(run.model, run.vocabulary, world.catalogue, bound)
+    served = Served(
+        name=path.name,
+        checksum=str(run.description["checksums"][MODEL_FILE]),
+        run=run,
+        backend=eager_backend(run.model),
+        videos=videos,
+        viewers={viewer_id: row for row, viewer_id in enumerate(viewer_ids)},
+        bound=bound,
+    )
+    prove(served, world)
+    return served
+
+
+def prove(served: Served, world: World) -> None:
+    """Rank a built-in batch: finite, repeatable, and the same alone as together.
+
+    Raises:
+        RunError: It does not hold.
+    """
+    with world.lock:
+        codes = np.arange(min(len(world.catalogue), 2048))[-32:]
+        together = _predict(served, world, codes)
+        again, alone = _predict(served, world, codes), _predict(served, world, codes[:1])
+    if not np.isfinite(together).all():
+        raise RunError(
+            f"{served.name} predicts {together[~np.isfinite(together)][0]} for a built-in batch, "
+            "must be finite. The weights are damaged: train again."
+        )
+    apart = max(np.abs(together - again).max(), np.abs(together[:1] - alone).max())
+    if apart > _PROVEN_TO:
+        raise RunError(
+            f"{served.name} differs by {apart:.2g} between two rankings of a built-in batch, must "
+            f"be within {_PROVEN_TO:g}. Choose another backend."
+        )
+
+
+class Models:
+    """The models of one process."""
+
+    def __init__(self, first: Served, world: World, store: Store, dataset: Dataset | None) -> None:
+        self.world, self.store, self.dataset = world, store, dataset
+        self.folder = first.run.path.resolve().parent
+        self._loaded = {first.name: first}
+        self._lock = threading.Lock()
+        self.problem: str | None = None
+        """Why this process could not follow the line-up; None when it has."""
+        self.version = 0
+        self.line_up = LineUp(current=first.name, started_with=first.checksum)
+        self._serving: tuple[Served, Served | None, float] = (first, None, 0.0)
+        self._first = first
+
+    def serving(self, viewer_id: str) -> tuple[Served, str]:
+        """Return the model that answers a viewer, and its variant's name."""
+        current, canary, share = self._serving
+        part = name_of(f"canary\0{viewer_id}") % _CANARY_PARTS
+        if canary is not None and part < share * _CANARY_PARTS:
+            return canary, "canary"
+        return current, "current"
+
+    def every(self) -> tuple[Served, ...]:
+        """Return every model that answers someone."""
+        current, canary, _ = self._serving
+        return (current,) if canary is None else (current, canary)
+
+    def follow(self) -> None:
+        """Take over the line-up of the store; a model that cannot be taken is told in `problem`.
+
+        Raises:
+            StateError: The store cannot be read.
+        """
+        with self._lock:
+            document = self.store.get(LINE_UP)
+            if document is None or document.version == self.version:
+                return
+            line_up = msgspec.json.decode(document.value, type=LineUp)
+            if line_up.started_with != self._first.checksum:
+                return
+            try:
+                self._take(line_up)
+                self.problem = None
+            except SkipwiseError as problem:
+                self.problem = str(problem)
+            self.version = document.version
+
+    def change(self, action: str, run: str | None, share: float) -> LineUp:
+        """Change the line-up for every process: swap, canary or roll back.
+
+        Raises:
+            RunError: There is no such run, it does not prove itself, or nothing to go back to.
+            StateError: The store is out of reach.
+        """
+        self.follow()
+        with self._lock:
+            line_up = self._changed(action, run, share)
+            self._take(line_up)
+            self.version = self.store.put(
+                LINE_UP, msgspec.json.encode(line_up), pack_line(DocumentChanged(LINE_UP))
+            )
+            self.problem = None
+        return line_up
+
+    def _changed(self, action: str, run: str | None, share: float) -> LineUp:
+        now = self.line_up
+        if action == "roll_back":
+            if now.canary is not None:
+                return msgspec.structs.replace(now, canary=None, canary_share=0.0)
+            if now.previous is None:
+                raise RunError(
+                    f"{now.current} is the first model; going back needs an earlier one. "
+                    "Swap to another run instead."
+                )
+            return msgspec.structs.replace(now, current=now.previous, previous=now.current)
+        if run is None:
+            raise RunError(f"{action} names no run; it must name a RUN folder. Add `run`.")
+        if action == "canary":
+            return msgspec.structs.replace(now, canary=run, canary_share=share)
+        return msgspec.structs.replace(
+            now, current=run, previous=now.current, canary=None, canary_share=0.0
+        )
+
+    def _take(self, line_up: LineUp) -> None:
+        current = self._load(line_up.current)
+        canary = None if line_up.canary is None else self._load(line_up.canary)
+        self._serving = (current, canary, line_up.canary_share)
+        self.line_up = line_up
+        kept = {line_up.current, line_up.previous, line_up.canary, self._first.name}
+        self._loaded = {name: model for name, model in self._loaded.items() if name in kept}
+
+    def _load(self, name: str) -> Served:
+        path = self.folder / name
+        if Path(name).name != name or not path.is_dir():
+            beside = sorted(p.parent.name for p in self.folder.glob("*/run.json"))
+            raise RunError(
+                f"run {name!r} must be the name of a RUN folder beside the first one: there "
+                f"{'are' if len(beside) != 1 else 'is'} {', '.join(beside)}. Name one of them."
+            )
+        held = self._loaded.get(name)
+        if held is not None and held.checksum == _checksum(path):
+            return held
+        self._loaded[name] = load_model(path, self.world, self.dataset)
+        return self._loaded[name]
+
+
+def open_dataset(path: Path | None, run: Path) -> Dataset | None:
+    """Open `--data`, or the dataset the run was trained on where it is still there.
+
+    Raises:
+        DatasetError: `--data` is not a dataset.
+    """
+    if path is not None:
+        return Dataset.open(path)
+    learnt_from = load_run(run).description["dataset"]
+    try:
+        dataset = Dataset.open(Path(learnt_from["path"]))
+    except DatasetError:
+        return None
+    return dataset if dataset.fingerprint == learnt_from["fingerprint"] else None
+
+
+def _checksum(path: Path) -> str:
+    return str(read_description(path)["checksums"][MODEL_FILE])
+
+
+def _predict(served: Served, world: World, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    rules = world.rules
+    past = Past(rules.num_sums, rules.counters.half_life_days)
+    day = max(world.crowd.day, 0)
+    ask = Ask(
+        viewer_id="",
+        surface="",
+        requested_at_ms=day * 86_400_000,
+        clock_day=day,
+        day=day,
+        hour=0,
+    )
+    viewer, reach = served.viewer(""), served.backend.reach
+    asked = lay_out(past, ask, codes, world.catalogue, served.videos, world.crowd, viewer, reach)
+    encoded = served.backend.encode(asked.history)
+    ranked = served.backend.rank(encoded, asked.request, asked.candidates)
+    return np.append(
+        ranked.logits.astype(np.float64), ranked.expected_watch_s[:, None].astype(np.float64), 1
+    )

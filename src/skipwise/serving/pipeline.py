@@ -1,0 +1,269 @@
+"""How a slate comes about: a list of small functions, each with one verb.
+
+    Situation  ->  retrieve -> hydrate -> filter -> score -> diversify -> explore -> log  ->  Slate
+
+- A step takes the situation and changes its candidates; `RANK` and `FEED` are two lists of steps.
+- A filter says which candidates it removes and why; nothing disappears in silence.
+- Chance comes in as a generator; no step reads the clock.
+
+Reads `rows`, `models`, `negatives` and the score; is read by `engine`.
+"""
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skipwise.model.request import Encoded
+from skipwise.model.score import ScoreWeights, fused_score
+from skipwise.serving.models import Served
+from skipwise.serving.names import name_of
+from skipwise.serving.negatives import NegativeSettings, standing
+from skipwise.serving.past import Past
+from skipwise.serving.rows import Ask, lay_out
+from skipwise.serving.world import World
+from skipwise.settings import check_setting
+
+Codes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlateSettings:
+    """What a slate is made of."""
+
+    candidates: int = 200
+    """How many are retrieved for a feed."""
+    fresh_share: float = 0.2
+    """Of the candidates: the newest uploads, most recent first."""
+    explore_share: float = 0.02
+    """Chance that a place is drawn at random from the candidates."""
+    per_author: int = 2
+    """Videos of one author in ten places."""
+    per_topic: int = 4
+    """Videos of one topic in ten places."""
+
+    def __post_init__(self) -> None:
+        check_setting("slate.candidates", self.candidates, at_least=1, at_most=2000)
+        check_setting("slate.fresh_share", self.fresh_share, at_least=0, at_most=1)
+        check_setting("slate.explore_share", self.explore_share, at_least=0, below=1)
+        check_setting("slate.per_author", self.per_author, at_least=1)
+        check_setting("slate.per_topic", self.per_topic, at_least=1)
+
+
+@dataclass(kw_only=True, slots=True)
+class Situation:
+    """One request on its way through the steps; rows of arrays are its candidates."""
+
+    world: World
+    model: Served
+    past: Past
+    ask: Ask
+    weights: ScoreWeights
+    negatives: NegativeSettings
+    settings: SlateSettings
+    random: np.random.Generator
+    encodings: "Encodings"
+    k: int
+    blocked_authors: frozenset[str] = frozenset()
+    cheap: bool = False
+    """Order by what others did, without the model."""
+    candidates: Codes = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    video_ids: list[str] = field(default_factory=list)
+    source: list[str] = field(default_factory=list)
+    score: Floats = field(default_factory=lambda: np.empty(0))
+    predictions: dict[str, Floats] = field(default_factory=dict)
+    policy: list[str] = field(default_factory=list)
+    propensity: list[float] = field(default_factory=list)
+    removed: list[tuple[str, str]] = field(default_factory=list)
+
+    def keep(self, places: Codes | list[int]) -> None:
+        """Keep some candidates, in this order."""
+        chosen = np.asarray(places, dtype=np.int64)
+        self.candidates = self.candidates[chosen]
+        for name in ("video_ids", "source", "policy", "propensity"):
+            values = getattr(self, name)
+            if values:
+                setattr(self, name, [values[place] for place in chosen])
+        if len(self.score):
+            self.score = self.score[chosen]
+        self.predictions = {name: values[chosen] for name, values in self.predictions.items()}
+
+
+Step = Callable[[Situation], None]
+
+
+def retrieve(now: Situation) -> None:
+    """Find candidates: what is watched most, and what is newest."""
+    fresh_at_most = round(now.settings.candidates * now.settings.fresh_share)
+    fresh = newest(now.world)[:fresh_at_most]
+    popular = most_watched(now.world)[: now.settings.candidates]
+    codes = np.concatenate([popular, fresh])
+    codes, first = np.unique(codes, return_index=True)
+    order = np.argsort(first)
+    codes, first = codes[order][: now.settings.candidates], first[order]
+    now.candidates = codes
+    now.source = ["popular" if at < len(popular) else "fresh" for at in first[: len(codes)]]
+
+
+def hydrate(now: Situation) -> None:
+    """Add the ids of the candidates."""
+    if not now.video_ids:
+        now.video_ids = [now.world.catalogue.video_ids[code] for code in now.candidates]
+
+
+def filter_out(now: Situation) -> None:
+    """Remove what may not be shown, saying why."""
+    kept = np.ones(len(now.candidates), dtype=bool)
+    for reason, removes in FILTERS.items():
+        gone = removes(now) & kept
+        now.removed += [(now.video_ids[place], reason) for place in np.flatnonzero(gone)]
+        kept &= ~gone
+    now.keep(np.flatnonzero(kept))
+
+
+def score(now: Situation) -> None:
+    """Predict every objective and fuse them; or, cheaply, order by what others did."""
+    codes, day = now.candidates, now.ask.clock_day
+    views = now.world.crowd.videos.ask(codes, day)
+    if now.cheap:
+        now.score = np.log1p(views[:, 0])
+    elif len(codes):
+        _predict(now)
+        watch = now.predictions.get("watch_s")
+        chances = {name: values for name, values in now.predictions.items() if name != "watch_s"}
+        now.score = fused_score(chances, watch, now.weights)
+    against = now.world.negatives.ask(codes, day)[:, 0]
+    now.score = now.score * standing(against, views[:, 0], now.negatives)
+
+
+def order(now: Situation) -> None:
+    """Put the best first; ties stay as they were asked."""
+    now.keep(np.argsort(-now.score, kind="stable"))
+
+
+def diversify(now: Situation) -> None:
+    """Take the best first, but not too much of one author or topic; put off what is too much."""
+    catalogue = now.world.catalogue
+    authors: Counter[int] = Counter()
+    topics: Counter[int] = Counter()
+    chosen: list[int] = []
+    put_off: list[int] = []
+    allowed = max(1, -(-now.k // 10))
+    for place in np.argsort(-now.score, kind="stable").tolist():
+        if len(chosen) == now.k:
+            break
+        code = int(now.candidates[place])
+        author, of = int(catalogue.author[code]), catalogue.topic_codes(code)
+        too_many = (author and authors[author] >= allowed * now.settings.per_author) or any(
+            topics[topic] >= allowed * now.settings.per_topic for topic in of
+        )
+        if too_many:
+            put_off.append(place)
+            continue
+        authors[author] += 1
+        topics.update(of)
+        chosen.append(place)
+    now.keep([*chosen, *put_off])
+
+
+def explore(now: Situation) -> None:
+    """Give some places to candidates drawn at random, and say with what chance."""
+    share, number = now.settings.explore_share, len(now.candidates)
+    places = min(now.k, number)
+    drawn = now.random.random(places) < share
+    now.policy = ["served"] * number
+    now.propensity = [1.0 - share] * number
+    arranged = list(range(number))
+    for place in np.flatnonzero(drawn).tolist():
+        pool = number - place
+        other = place + int(now.random.integers(pool))
+        arranged[place], arranged[other] = arranged[other], arranged[place]
+        now.policy[arranged[place]], now.propensity[arranged[place]] = "random", share / pool
+    now.keep(arranged[:places])
+
+
+FILTERS: dict[str, Callable[[Situation], NDArray[np.bool_]]] = {
+    "not eligible": lambda now: ~now.world.catalogue.eligible[now.candidates],
+    "seen": lambda now: np.isin(now.world.catalogue.name[now.candidates], now.past.events["video"]),
+    "blocked author": lambda now: np.isin(
+        now.world.catalogue.author_name[now.candidates],
+        np.array([name_of(author) for author in now.blocked_authors], dtype=np.uint64),
+    ),
+}
+"""Why a candidate may not be shown; each says which of the candidates it removes."""
+
+RANK: tuple[Step, ...] = (hydrate, score, order)
+FEED: tuple[Step, ...] = (retrieve, hydrate, filter_out, score, diversify, explore)
+
+
+class Encodings:
+    """Encoded pasts of the last viewers, good until their next event."""
+
+    def __init__(self, at_most: int = 256) -> None:
+        self._held: OrderedDict[tuple[str, str, int, int], Encoded] = OrderedDict()
+        self.at_most = at_most
+
+    def get(self, key: tuple[str, str, int, int]) -> Encoded | None:
+        """Return what is held under a key."""
+        found = self._held.get(key)
+        if found is not None:
+            self._held.move_to_end(key)
+        return found
+
+    def clear(self) -> None:
+        """Hold nothing: a video has changed."""
+        self._held.clear()
+
+    def put(self, key: tuple[str, str, int, int], encoded: Encoded) -> None:
+        """Hold an encoding; the longest unused goes."""
+        self._held[key] = encoded
+        if len(self._held) > self.at_most:
+            self._held.popitem(last=False)
+
+
+def most_watched(world: World) -> Codes:
+    """Return codes of videos by views so far, most first."""
+    number = len(world.catalogue)
+    views = world.crowd.videos.sums[:number, 0]
+    age = world.crowd.videos.day[:number].max(initial=0) - world.crowd.videos.day[:number]
+    half_life = world.rules.counters.half_life_days
+    faded = views if half_life is None else views * 2.0 ** (-age / half_life)
+    at_most = min(2000, int((faded > 0).sum()))
+    top = np.argpartition(-faded, max(at_most - 1, 0))[:at_most]
+    return np.asarray(top[np.argsort(-faded[top], kind="stable")], dtype=np.int64)
+
+
+def newest(world: World) -> Codes:
+    """Return codes of videos whose upload time is known, newest first."""
+    uploaded = world.catalogue.uploaded_at_ms[: len(world.catalogue)]
+    at_most = min(2000, int((uploaded >= 0).sum()))
+    top = np.argpartition(-uploaded, max(at_most - 1, 0))[:at_most]
+    return np.asarray(top[np.argsort(-uploaded[top], kind="stable")], dtype=np.int64)
+
+
+def _predict(now: Situation) -> None:
+    model, past = now.model, now.past
+    asked = lay_out(
+        past,
+        now.ask,
+        now.candidates,
+        now.world.catalogue,
+        model.videos,
+        now.world.crowd,
+        model.viewer(now.ask.viewer_id),
+        model.backend.reach,
+    )
+    content = hash(past.events.tobytes())
+    key = (model.checksum, now.ask.viewer_id, content, len(asked.history))
+    encoded = now.encodings.get(key)
+    if encoded is None:
+        encoded = model.backend.encode(asked.history)
+        now.encodings.put(key, encoded)
+    ranked = model.backend.rank(encoded, asked.request, asked.candidates)
+    now.predictions = {
+        **ranked.probabilities(),
+        "watch_s": ranked.expected_watch_s.astype(np.float64),
+    }

@@ -1,0 +1,139 @@
+"""The state that is nobody's own, as one document: so that a start need not replay everything.
+
+    World  ->  pack_world  ->  bytes  ->  restore_world  ->  the same World, at the same cursor
+
+- Under names, not codes: it can be read into a catalogue of other codes.
+- safetensors, so that reading it runs nothing.
+
+Reads `world`; is read by `seed` and `app`.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from skipwise.errors import StateError
+from skipwise.serving.catalogue import VideoFacts
+from skipwise.serving.crowd import DayOfWatches, Tallies
+from skipwise.serving.names import name_of
+from skipwise.serving.world import World
+
+WORLD_DOCUMENT = "world"
+Arrays = dict[str, NDArray[Any]]
+
+
+def pack_world(world: World) -> bytes:
+    """Return everything that the log up to `world.cursor` has said."""
+    with world.lock:
+        crowd, catalogue = world.crowd, world.catalogue
+        authors = np.array([name_of(word) for word in catalogue.author_ids], dtype=np.uint64)
+        topics = np.array([name_of(word) for word in catalogue.topic_words], dtype=np.uint64)
+        videos = catalogue.name[: len(catalogue)]
+        arrays = {
+            **_packed("video", videos, crowd.videos),
+            **_packed("author", authors, crowd.authors),
+            **_packed("topic", topics, crowd.topics),
+            **_packed("negative", videos, world.negatives),
+            "bucket_watches": crowd.bucket_watches,
+            **_recent(world),
+        }
+        watched = np.flatnonzero(crowd.watches[: len(videos)].any(1))
+        arrays["watches.name"], arrays["watches.counts"] = videos[watched], crowd.watches[watched]
+        facts = [_facts(world, code) for code in range(world.num_given, len(catalogue))]
+        arrays["facts"] = np.frombuffer(msgspec.msgpack.encode(facts), dtype=np.uint8)
+        about = {"cursor": world.cursor, "day": crowd.day, "num_sums": world.rules.num_sums}
+        arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+        return bytes(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def restore_world(world: World, data: bytes) -> None:
+    """Put a snapshot into a world that has followed nothing yet.
+
+    Raises:
+        StateError: It counts other objectives than the model.
+    """
+    arrays = load(data)
+    about = json.loads(arrays["about"].tobytes())
+    if about["num_sums"] != world.rules.num_sums:
+        raise StateError(
+            f"the state counts {about['num_sums']} sums per key, must be {world.rules.num_sums} as "
+            "in the model. It was kept for another model: start with a new --state."
+        )
+    catalogue, crowd = world.catalogue, world.crowd
+    for facts in msgspec.msgpack.decode(arrays["facts"].tobytes(), type=list[VideoFacts]):
+        catalogue.put(facts)
+    world.grow()
+    authors = {name_of(word): code for code, word in enumerate(catalogue.author_ids)}
+    topics = {name_of(word): code for code, word in enumerate(catalogue.topic_words)}
+    _unpack(arrays, "video", crowd.videos, catalogue.codes(arrays["video.name"]))
+    _unpack(arrays, "negative", world.negatives, catalogue.codes(arrays["negative.name"]))
+    for part, codes, tallies in (
+        ("author", authors, crowd.authors),
+        ("topic", topics, crowd.topics),
+    ):
+        found = np.array([codes.get(name, -1) for name in arrays[f"{part}.name"].tolist()])
+        _unpack(arrays, part, tallies, found.astype(np.int64))
+    crowd.watches[catalogue.codes(arrays["watches.name"])] = arrays["watches.counts"]
+    crowd.bucket_watches[:] = arrays["bucket_watches"]
+    crowd.day = about["day"]
+    recent_codes = catalogue.codes(arrays["recent.name"]).tolist()
+    for day, code, bucket, place in zip(
+        arrays["recent.day"].tolist(),
+        recent_codes,
+        arrays["recent.bucket"].tolist(),
+        arrays["recent.bin"].tolist(),
+        strict=True,
+    ):
+        crowd.recent[day].video.append(code)
+        crowd.recent[day].bucket.append(bucket)
+        crowd.recent[day].bin.append(place)
+    world.cursor = about["cursor"]
+
+
+def _packed(part: str, names: NDArray[np.uint64], tallies: Tallies) -> Arrays:
+    held = np.flatnonzero(tallies.sums[: len(names)].any(1) & (names > 0))
+    return {
+        f"{part}.name": names[held],
+        f"{part}.day": tallies.day[held],
+        f"{part}.sums": tallies.sums[held],
+    }
+
+
+def _unpack(arrays: Arrays, part: str, tallies: Tallies, codes: NDArray[np.int64]) -> None:
+    here = codes >= 0
+    tallies.day[codes[here]] = arrays[f"{part}.day"][here]
+    tallies.sums[codes[here]] = arrays[f"{part}.sums"][here]
+
+
+def _recent(world: World) -> Arrays:
+    days = sorted(world.crowd.recent.items())
+    parts: list[tuple[int, DayOfWatches]] = days
+    names = world.catalogue.name
+
+    def column(values: list[int]) -> NDArray[np.int64]:
+        return np.array(values, dtype=np.int64)
+
+    return {
+        "recent.day": column([day for day, watches in parts for _ in watches.video]),
+        "recent.name": names[column([code for _, watches in parts for code in watches.video])],
+        "recent.bucket": column([value for _, watches in parts for value in watches.bucket]),
+        "recent.bin": column([value for _, watches in parts for value in watches.bin]),
+    }
+
+
+def _facts(world: World, code: int) -> VideoFacts:
+    catalogue = world.catalogue
+    seconds, uploaded = float(catalogue.duration_s[code]), int(catalogue.uploaded_at_ms[code])
+    return VideoFacts(
+        video_id=catalogue.video_ids[code],
+        author_id=catalogue.author_ids[catalogue.author[code]] or None,
+        topics=tuple(catalogue.topic_words[topic] for topic in catalogue.topic_codes(code)),
+        duration_ms=None if np.isnan(seconds) else round(seconds * 1000),
+        uploaded_at_ms=None if uploaded < 0 else uploaded,
+        eligible=bool(catalogue.eligible[code]),
+        extras=dict(catalogue.extras.get(code, {})),
+    )

@@ -1,0 +1,229 @@
+"""What goes over the wire: the types of requests and answers, and what each number must be.
+
+    JSON  ->  msgspec  ->  one of these  ->  the pipeline  ->  one of these  ->  JSON
+
+- An unknown field is refused by name; times are UTC milliseconds.
+- `openapi` is made from these types, so that the document cannot differ from the server.
+
+Reads nothing of ours but `VideoFacts`; is read by `app`, `intake` and the pipeline.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from skipwise.serving.catalogue import VideoFacts
+
+EVENTS_AT_MOST = 1000
+CANDIDATES_AT_MOST = 2000
+FEED_AT_MOST = 200
+VIDEOS_AT_MOST = 1000
+EARLIEST_MS = 10**11
+"""March 1973: an earlier time is in seconds."""
+FARTHEST_MS = 10**14
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Milliseconds = Annotated[
+    int, Meta(ge=EARLIEST_MS, le=FARTHEST_MS, description="UTC, ms since 1970")
+]
+Duration = Annotated[int, Meta(ge=0, le=7 * 86_400_000, description="ms")]
+Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One impression and what came of it, sent when the view ends."""
+
+    event_id: Id
+    viewer_id: Id
+    video_id: Id
+    shown_at_ms: Milliseconds
+    watch_ms: Duration | None = None
+    duration_ms: Annotated[int, Meta(ge=1, le=7 * 86_400_000)] | None = None
+    surface: Id | None = None
+    request_id: Id | None = None
+    position: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    liked: bool | None = None
+    followed: bool | None = None
+    commented: bool | None = None
+    shared: bool | None = None
+    disliked: bool | None = None
+    clicked: bool | None = None
+    long_viewed: bool | None = None
+    policy: Literal["served", "random"] | None = None
+    propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
+    variant: Id | None = None
+    day: Day | None = None
+    """Calendar day as the source tells it; else the local day of `shown_at_ms`."""
+
+
+class LateOutcome(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What became known after the view was sent: a row of its own, never an edit."""
+
+    event_id: Id
+    of_event_id: Id
+    viewer_id: Id
+    video_id: Id
+    known_at_ms: Milliseconds
+    liked: bool | None = None
+    followed: bool | None = None
+    commented: bool | None = None
+    shared: bool | None = None
+    disliked: bool | None = None
+    clicked: bool | None = None
+
+
+class EventBatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/events`."""
+
+    events: Annotated[tuple[Event, ...], Meta(max_length=EVENTS_AT_MOST)] = ()
+    outcomes: Annotated[tuple[LateOutcome, ...], Meta(max_length=EVENTS_AT_MOST)] = ()
+
+
+class Accepted(Struct, frozen=True):
+    """Events that are on disk."""
+
+    request_id: str
+    accepted: int
+    duplicates: int
+    """Already held under the same event id; counted once."""
+
+
+class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Candidates to order for a viewer."""
+
+    viewer_id: Id
+    candidates: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=CANDIDATES_AT_MOST)]
+    surface: Id | None = None
+    requested_at_ms: Milliseconds | None = None
+    """Else now."""
+    day: Day | None = None
+    explain: bool = False
+
+
+class FeedRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A slate for a viewer."""
+
+    viewer_id: Id
+    k: Annotated[int, Meta(ge=1, le=FEED_AT_MOST)] = 10
+    surface: Id | None = None
+    requested_at_ms: Milliseconds | None = None
+    day: Day | None = None
+    blocked_authors: Annotated[tuple[Id, ...], Meta(max_length=1000)] = ()
+    explain: bool = False
+
+
+class Item(Struct, frozen=True, omit_defaults=True):
+    """One place of an answer."""
+
+    video_id: str
+    score: float
+    source: str | None = None
+    policy: str | None = None
+    propensity: float | None = None
+    predictions: dict[str, float] | None = None
+    """Chance per objective and `watch_s`, where `explain` was asked for."""
+
+
+class Removed(Struct, frozen=True):
+    """A candidate a filter took out, and why."""
+
+    video_id: str
+    reason: str
+
+
+class Slate(Struct, frozen=True, omit_defaults=True):
+    """An ordered answer; send `request_id` and `variant` back with the events."""
+
+    request_id: str
+    variant: str
+    model: str
+    score_version: int
+    items: tuple[Item, ...]
+    degraded: tuple[str, ...] = ()
+    """What this answer had to do without."""
+    removed: tuple[Removed, ...] | None = None
+
+
+class HeldEvent(Struct, frozen=True):
+    """One event as it is held."""
+
+    video_id: str
+    shown_at_ms: int
+    feedback: str
+    watch_s: float | None
+
+
+class HeldViewer(Struct, frozen=True):
+    """What is held of a viewer."""
+
+    request_id: str
+    viewer_id: str
+    num_events: int
+    num_sums: int
+    num_bytes: int
+    events: tuple[HeldEvent, ...]
+    """Oldest first."""
+
+
+class Forgotten(Struct, frozen=True):
+    """Whether there was anything to forget."""
+
+    request_id: str
+    held: bool
+
+
+class VideoBatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `PUT /v1/videos`."""
+
+    videos: Annotated[tuple[VideoFacts, ...], Meta(min_length=1, max_length=VIDEOS_AT_MOST)]
+
+
+class Posted(Struct, frozen=True):
+    """Videos that can be ranked from now on."""
+
+    request_id: str
+    videos: int
+
+
+class ScoreDocument(Struct, frozen=True):
+    """The weights in force, and their version."""
+
+    request_id: str
+    version: int
+    weights: dict[str, float | dict[str, float]]
+
+
+class ModelChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/models`."""
+
+    action: Literal["swap", "canary", "roll_back"]
+    run: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    """Name of a RUN folder beside the one the server was started with."""
+    share: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    """Of viewers, for a canary."""
+
+
+class ModelDocument(Struct, frozen=True):
+    """Which models serve."""
+
+    request_id: str
+    version: int
+    current: str
+    previous: str | None
+    canary: str | None
+    canary_share: float
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """Why a request was refused."""
+
+    request_id: str
+    error: str
+    """What it is, what it must be, what to do."""
+    field: str | None = None
+    value: str | None = None
+    must_be: str | None = None
+
+
+encode = msgspec.json.Encoder().encode

@@ -1,0 +1,122 @@
+"""What every store promises, asked of both."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from skipwise.errors import SettingError
+from skipwise.serving.state.store import START, Entry, StateSettings, Store, open_store
+
+NOW_S = 1_700_000_000
+
+
+def appended(_viewer: str, before: bytes | None, items: Sequence[Any]) -> tuple[bytes, list[bytes]]:
+    """Add items to what is held; log each."""
+    lines = [str(item).encode() for item in items]
+    return (before or b"") + b"".join(lines), lines
+
+
+def entry(name: str, viewer: str = "v") -> Entry:
+    return Entry(name, viewer, name)
+
+
+def payloads(store: Store) -> list[bytes]:
+    return [line.payload for line in store.follow(START)]
+
+
+def test_what_is_kept_is_read_and_followed_in_order(store: Store) -> None:
+    assert store.read("v") is None
+    assert store.end() == START
+    assert store.commit([entry("a"), entry("b", "w"), entry("c")], appended) == [True] * 3
+    assert (store.read("v"), store.read("w")) == (b"ac", b"b")
+    assert sorted(payloads(store)) == [b"a", b"b", b"c"]
+    middle = store.follow(START, at_most=1)[0].cursor
+    assert len(store.follow(middle)) == 2
+    assert store.follow(store.end()) == []
+
+
+def test_an_id_counts_once_across_and_inside_commits(store: Store) -> None:
+    assert store.commit([entry("a"), entry("a"), entry("b")], appended) == [True, False, True]
+    assert store.commit([entry("b"), entry("c")], appended) == [False, True]
+    assert store.read("v") == b"abc"
+    assert payloads(store) == [b"a", b"b", b"c"]
+
+
+def test_a_failed_commit_leaves_nothing(store: Store) -> None:
+    def breaks(*_: Any) -> tuple[bytes, list[bytes]]:
+        raise SettingError("no")
+
+    with pytest.raises(SettingError):
+        store.commit([entry("a")], breaks)
+    assert store.read("v") is None
+    assert payloads(store) == []
+    assert store.commit([entry("a")], appended) == [True]
+
+
+def test_many_writers_of_one_viewer_lose_nothing(store: Store) -> None:
+    def write(writer: int) -> None:
+        for number in range(10):
+            store.commit([entry(f"{writer}.{number};")], appended)
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    held = (store.read("v") or b"").decode().rstrip(";").split(";")
+    assert sorted(held) == sorted(
+        f"{writer}.{number}" for writer in range(4) for number in range(10)
+    )
+    assert len(payloads(store)) == 40
+
+
+def test_documents_have_versions_and_tell_others(store: Store) -> None:
+    assert store.get("score") is None
+    assert store.put("score", b"1", b"score changed") == 1
+    assert store.put("score", b"2") == 2
+    assert store.get("score") == (2, b"2")
+    store.put("video/x", b"x")
+    assert store.names("video/") == ["video/x"]
+    assert payloads(store) == [b"score changed"]
+
+
+def test_a_viewer_is_forgotten(store: Store) -> None:
+    store.load([("v", b"1"), ("w", b"2")], NOW_S)
+    assert store.num_viewers() == 2
+    assert store.forget("v")
+    assert not store.forget("v")
+    assert (store.read("v"), store.read("w"), store.num_viewers()) == (None, b"2", 1)
+
+
+def test_the_longest_untouched_and_the_expired_go_first(store: Store) -> None:
+    settings = StateSettings(viewers_at_most=2, viewer_days=10)
+    for place, viewer in enumerate("abcd"):
+        store.load([(viewer, b"x")], NOW_S + place)
+    store.load([("old", b"x")], NOW_S - 11 * 86_400)
+    assert store.prune(settings, NOW_S + 10, START) == 3
+    assert [store.read(viewer) for viewer in ("old", "a", "b")] == [None] * 3
+    assert store.read("c") == store.read("d") == b"x"
+
+
+def test_the_log_is_cut_only_where_a_snapshot_stands_for_it(store: Store) -> None:
+    store.commit([entry("a"), entry("b")], appended)
+    later_s = 4_000_000_000
+    store.prune(StateSettings(viewers_at_most=5), later_s, START)
+    assert len(payloads(store)) == 2
+    store.prune(StateSettings(viewers_at_most=5), later_s, store.end())
+    assert payloads(store) == []
+    assert store.commit([entry("c")], appended) == [True]
+    assert payloads(store) == [b"c"]
+
+
+def test_its_size_is_told(store: Store) -> None:
+    before = store.num_bytes()
+    store.load([(str(place), bytes(1000)) for place in range(200)], NOW_S)
+    assert store.num_bytes() - before > 150_000
+
+
+def test_a_word_that_is_no_store_is_refused() -> None:
+    with pytest.raises(SettingError, match="neither sqlite:PATH nor redis"):
+        open_store("mysql://here")
