@@ -8,7 +8,8 @@ import pytest
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import clock_day_of
 from skipwise.features.stretches import View
-from skipwise.serving.engine import Engine, open_engine
+from skipwise.serving.engine import Engine
+from skipwise.serving.opening import open_engine
 from skipwise.serving.seed import seed
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import StateSettings, Store

@@ -1,6 +1,6 @@
 """The command line: one thin command per stage, and how their mistakes are told.
 
-    skipwise simulate | inspect | prepare | train | evaluate | report | demo
+    skipwise simulate | inspect | prepare | train | evaluate | report | serve | key | demo
 
 - Results go to stdout, bars and messages to stderr; in a pipe there are no bars.
 - A user's mistake is told in one paragraph, with exit code 2; Ctrl-C leaves with 130.
@@ -19,6 +19,7 @@ from skipwise.cli.console import open_console
 from skipwise.cli.demo import demo
 from skipwise.cli.learning import evaluate_command, report_command, train_command
 from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
+from skipwise.cli.serving import key_command, serve_command
 from skipwise.errors import SkipwiseError
 
 app = typer.Typer(
@@ -70,6 +71,8 @@ for _name, _command in (
     ("train", train_command),
     ("evaluate", evaluate_command),
     ("report", report_command),
+    ("serve", serve_command),
+    ("key", key_command),
     ("demo", demo),
 ):
     app.command(_name)(told_plainly(_command))

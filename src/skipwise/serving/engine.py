@@ -7,34 +7,31 @@
 - What cannot be had is done without, and said: `degraded` of a slate, `problems` for `/ready`.
 - Time comes from a clock that is given; a viewer's own time never goes back.
 
-Reads `intake`, `models`, `pipeline` and `state`; is read by `app`.
+Reads `intake`, `models`, `pipeline` and `state`; is read by `worker`. `opening` makes one.
 """
 
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from skipwise.errors import SettingError, StateError
+from skipwise.errors import StateError
 from skipwise.features.known import clock_day_of
 from skipwise.labels.feedback import Feedback
 from skipwise.model.score import ScoreWeights
-from skipwise.progress import SILENT, Progress
-from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
+from skipwise.serving.catalogue import VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
-from skipwise.serving.models import LINE_UP, Models, load_model, open_dataset
+from skipwise.serving.metrics import Promises, timed
+from skipwise.serving.models import LINE_UP, Models
 from skipwise.serving.negatives import NegativeSettings
-from skipwise.serving.past import Past
+from skipwise.serving.past import GLANCE_BIT, Past
 from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, SlateSettings, Step
 from skipwise.serving.rows import Ask
-from skipwise.serving.rules import Rules
-from skipwise.serving.seed import SEEDED_DOCUMENT, seed
-from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
+from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
 from skipwise.serving.state.store import StateSettings, Store
 from skipwise.serving.wire import (
     EventBatch,
@@ -48,12 +45,12 @@ from skipwise.serving.wire import (
 from skipwise.serving.world import (
     DocumentChanged,
     VideoPosted,
+    Viewed,
     ViewerForgotten,
     World,
     pack_line,
 )
 from skipwise.settings import apply_settings, settings_to_dict
-from skipwise.training.checkpoint import read_description
 
 SCORE_DOCUMENT = "score"
 VIDEO_PREFIX = "video/"
@@ -73,6 +70,8 @@ class ServeSettings:
     negatives: NegativeSettings = field(default_factory=NegativeSettings)
     seed: int = 0
     """Of what is explored."""
+    variants: tuple[str, ...] = ("current", "canary")
+    """What an event may name as its variant."""
 
 
 Clock = Callable[[], int]
@@ -95,6 +94,8 @@ class Engine:
         self.random = np.random.default_rng(settings.seed)
         self.encodings = Encodings()
         self.weights, self.score_version = ScoreWeights(), 0
+        self.promises = Promises()
+        world.on_view = self._meet
         self.problems: dict[str, str] = {}
         """What this process does without, by part; told in `/ready`."""
         self._last_known: OrderedDict[str, bytes | None] = OrderedDict()
@@ -115,7 +116,7 @@ class Engine:
 
     def rank(self, request: RankRequest, request_id: str, *, cheap: bool = False) -> Slate:
         """Order the candidates of a request."""
-        degraded = self._catch_up()
+        degraded = self.catch_up()
         with self.world.lock:
             codes = [self.world.catalogue.code(video) for video in request.candidates]
             now = self._situation(request, len(codes), degraded, cheap=cheap)
@@ -125,7 +126,7 @@ class Engine:
 
     def feed(self, request: FeedRequest, request_id: str, *, cheap: bool = False) -> Slate:
         """Make a slate."""
-        degraded = self._catch_up()
+        degraded = self.catch_up()
         with self.world.lock:
             now = self._situation(request, request.k, degraded, cheap=cheap)
             now.blocked_authors = frozenset(request.blocked_authors)
@@ -140,7 +141,7 @@ class Engine:
         data = self.store.read(viewer_id)
         if data is None:
             return None
-        self._catch_up()
+        self.catch_up()
         past = self.intake.past_of(data)
         with self.world.lock:
             codes = self.world.catalogue.codes(past.events["video"])
@@ -177,11 +178,11 @@ class Engine:
             self.store.put(
                 f"{VIDEO_PREFIX}{facts.video_id}", msgspec.json.encode(facts), pack_line(line)
             )
-        self._catch_up()
+        self.catch_up()
 
     def score(self) -> tuple[int, dict[str, Any]]:
         """Return the score's version and weights."""
-        self._catch_up()
+        self.catch_up()
         return self.score_version, settings_to_dict(self.weights)
 
     def set_score(self, weights: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -220,7 +221,7 @@ class Engine:
             return f"at most {FUTURE_MS // 60_000} minutes ahead of now ({self.clock()})"
         return None
 
-    def _catch_up(self) -> list[str]:
+    def catch_up(self) -> list[str]:
         """Follow the log; returns what has to be done without."""
         try:
             self._lines += self.world.follow(self.store)
@@ -245,6 +246,18 @@ class Engine:
                     for model in self.models.every():
                         model.videos.renew(world.catalogue, code)
                 self.encodings.clear()
+
+    def _promise(self, now: Situation, request_id: str) -> None:
+        chances = now.predictions.get("glance")
+        if chances is not None:
+            for video_id, chance in zip(now.video_ids[:20], chances.tolist(), strict=False):
+                self.promises.give(request_id, video_id, chance)
+
+    def _meet(self, line: Viewed) -> None:
+        if line.known & GLANCE_BIT:
+            event = line.event
+            glance = bool(line.positive & GLANCE_BIT)
+            self.promises.meet(event.request_id, event.video_id, glance=glance)
 
     def _read_documents(self, names: set[str]) -> None:
         if LINE_UP in names:
@@ -314,7 +327,9 @@ class Engine:
         explain: bool,
     ) -> Slate:
         for step in steps:
-            step(now)
+            with timed(step.__name__):
+                step(now)
+        self._promise(now, request_id)
         if now.cheap:
             degraded.append("model: ordered by views, for want of time")
         _, variant = self.models.serving(now.ask.viewer_id)
@@ -343,73 +358,3 @@ def _items(now: Situation, *, explain: bool) -> list[Item]:
         )
         for place, video_id in enumerate(now.video_ids)
     ]
-
-
-def prepare_state(
-    run: Path, data: Path | None, store: Store, settings: StateSettings, progress: Progress = SILENT
-) -> None:
-    """Seed an empty state from the dataset, once, before any process serves.
-
-    Raises:
-        StateError: The state holds another dataset.
-    """
-    dataset = open_dataset(data, run)
-    seeded = store.get(SEEDED_DOCUMENT)
-    if seeded is not None:
-        told = seeded.value.decode()
-        if data is not None and dataset is not None and told != dataset.fingerprint:
-            raise StateError(
-                f"the state was seeded from dataset {told[:12]}, --data is "
-                f"{dataset.fingerprint[:12]}; they must be the same. Leave --data out, or give "
-                "another --state."
-            )
-        return
-    rules = Rules.of(read_description(run)["dataset"])
-    catalogue = LiveCatalogue(rules.labels)
-    if dataset is not None:
-        catalogue = LiveCatalogue.of_dataset(rules.labels, dataset)
-        seed(dataset, World(rules, catalogue), store, settings, progress=progress)
-    else:
-        store.put(WORLD_DOCUMENT, pack_world(World(rules, catalogue)))
-        store.put(SEEDED_DOCUMENT, b"nothing")
-
-
-def open_engine(
-    run: Path,
-    data: Path | None,
-    store: Store,
-    settings: ServeSettings | None = None,
-    clock: Clock = now_ms,
-) -> Engine:
-    """Make the engine of one process from a state that `prepare_state` has seen.
-
-    Raises:
-        RunError: The run is damaged or does not prove itself.
-        StateError: The state is damaged, or was kept for another model.
-    """
-    settings = settings or ServeSettings()
-    dataset = open_dataset(data, run)
-    rules = Rules.of(read_description(run)["dataset"])
-    catalogue = (
-        LiveCatalogue(rules.labels)
-        if dataset is None
-        else LiveCatalogue.of_dataset(rules.labels, dataset)
-    )
-    world = World(rules, catalogue)
-    snapshot = store.get(WORLD_DOCUMENT)
-    if snapshot is not None:
-        restore_world(world, snapshot.value)
-    for name in store.names(VIDEO_PREFIX):
-        document = store.get(name)
-        if document is not None:
-            world.take(VideoPosted(msgspec.json.decode(document.value, type=VideoFacts)))
-    world.follow(store)
-    world.changed_videos.clear()
-    reach = read_description(run)["settings"]["model"]["encoder"]["history_length"]
-    if reach > settings.state.keep_events:
-        raise SettingError(
-            f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
-            f"history of {reach}. Raise it."
-        )
-    first = load_model(run, world, dataset)
-    return Engine(world, store, Models(first, world, store, dataset), settings, clock)

@@ -53,7 +53,8 @@ class Intake:
         for batch in batches:
             items += [*batch.events, *batch.outcomes]
         entries = [
-            Entry(f"{item.viewer_id}\0{item.event_id}", item.viewer_id, item) for item in items
+            Entry(f"{len(item.viewer_id)} {item.viewer_id}{item.event_id}", item.viewer_id, item)
+            for item in items
         ]
         self.world.follow(self.store)
         new = self.store.commit(entries, self._update)

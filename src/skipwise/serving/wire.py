@@ -194,6 +194,30 @@ class ScoreDocument(Struct, frozen=True):
     weights: dict[str, float | dict[str, float]]
 
 
+class RewardBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`model.score.Reward`; what is left out keeps its default."""
+
+    scale: float | msgspec.UnsetType = msgspec.UNSET
+    power: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class ScoreWeightsBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """`model.score.ScoreWeights`; what is left out keeps its default."""
+
+    watch_offset_s: float | msgspec.UnsetType = msgspec.UNSET
+    watch_power: float | msgspec.UnsetType = msgspec.UNSET
+    glance_power: float | msgspec.UnsetType = msgspec.UNSET
+    negative_power: float | msgspec.UnsetType = msgspec.UNSET
+    effective: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    long: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    finished: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    click: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    like: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    follow: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    comment: RewardBody | msgspec.UnsetType = msgspec.UNSET
+    share: RewardBody | msgspec.UnsetType = msgspec.UNSET
+
+
 class ModelChange(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /v1/models`."""
 

@@ -10,6 +10,7 @@ Reads `crowd`, `catalogue` and `state`; is read by `intake`, `models` and the pi
 """
 
 import threading
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -88,6 +89,8 @@ class World:
         self.changed_videos: set[int] = set()
         """Codes whose facts have changed since a model last bound them."""
         self.changed_documents: set[str] = set()
+        self.on_view: Callable[[Viewed], None] = lambda _: None
+        """Who is told of each view."""
         self.grow()
 
     def follow(self, store: Store) -> int:
@@ -136,6 +139,7 @@ class World:
 
     def _viewed(self, line: Viewed) -> None:
         event = line.event
+        self.on_view(line)
         if not self.catalogue.knows(event.video_id):
             self.catalogue.put(VideoFacts(video_id=event.video_id, duration_ms=event.duration_ms))
             self.grow()

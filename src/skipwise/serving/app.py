@@ -1,0 +1,393 @@
+"""The engine over HTTP: one worker process of `skipwise serve`.
+
+    request -> key, rate, size -> body by its type -> Engine -> answer by its type
+
+- One table of endpoints makes the routes and the OpenAPI document.
+- Nothing a viewer sent is ever logged, and no trace leaves the process.
+
+Reads `worker`, `wire`, `trust`, `refusal`, `openapi`; is read by `serve`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic, perf_counter
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from skipwise.errors import SkipwiseError
+from skipwise.serving import metrics
+from skipwise.serving.checks import check_events, check_feed, check_rank
+from skipwise.serving.openapi import PAGE, Described, document
+from skipwise.serving.refusal import Refusal, decode, refusal_of
+from skipwise.serving.trust import EVERYBODY, Holder, Scope
+from skipwise.serving.wire import (
+    Accepted,
+    EventBatch,
+    FeedRequest,
+    Forgotten,
+    HeldViewer,
+    ModelChange,
+    ModelDocument,
+    Posted,
+    RankRequest,
+    ScoreDocument,
+    ScoreWeightsBody,
+    Slate,
+    VideoBatch,
+    encode,
+)
+from skipwise.serving.worker import LimitSettings, Worker
+
+log = logging.getLogger("skipwise.serving")
+
+
+class Call(NamedTuple):
+    """One request on its way to a handler."""
+
+    worker: Worker
+    request: Request
+    body: Any
+    id: str
+
+
+Handler = Callable[[Call], Awaitable[msgspec.Struct]]
+
+
+async def post_rank(call: Call) -> Slate:
+    """Order given candidates."""
+    body: RankRequest = call.body
+    check_rank(call.worker.engine, body)
+    engine = call.worker.engine
+    return await call.worker.rank(lambda cheap: engine.rank(body, call.id, cheap=cheap))
+
+
+async def post_feed(call: Call) -> Slate:
+    """Make a slate."""
+    body: FeedRequest = call.body
+    check_feed(call.worker.engine, body)
+    engine = call.worker.engine
+    return await call.worker.rank(lambda cheap: engine.feed(body, call.id, cheap=cheap))
+
+
+async def post_events(call: Call) -> Accepted:
+    """Keep events."""
+    check_events(call.worker.engine, call.body)
+    new, duplicates = await call.worker.keep(call.body)
+    metrics.EVENTS.labels("accepted").inc(new)
+    metrics.EVENTS.labels("duplicate").inc(duplicates)
+    return Accepted(call.id, new, duplicates)
+
+
+async def get_viewer(call: Call) -> HeldViewer:
+    """Tell what is held of a viewer."""
+    viewer_id = _viewer_id(call)
+    held = await call.worker.apart(lambda: call.worker.engine.held(viewer_id))
+    if held is None:
+        raise Refusal(404, "nothing is held of this viewer. Post events first.")
+    past, events = held
+    return HeldViewer(
+        request_id=call.id,
+        viewer_id=viewer_id,
+        num_events=len(past.events),
+        num_sums=len(past.tallies),
+        num_bytes=len(past.pack()),
+        events=events,
+    )
+
+
+async def delete_viewer(call: Call) -> Forgotten:
+    """Forget a viewer."""
+    viewer_id = _viewer_id(call)
+    held = await call.worker.apart(lambda: call.worker.engine.forget(viewer_id))
+    return Forgotten(call.id, held)
+
+
+async def put_videos(call: Call) -> Posted:
+    """Add videos, or change them."""
+    body: VideoBatch = call.body
+    await call.worker.apart(lambda: call.worker.engine.post(body.videos))
+    return Posted(call.id, len(body.videos))
+
+
+async def get_score(call: Call) -> ScoreDocument:
+    """Tell the weights of the score."""
+    version, weights = await call.worker.apart(call.worker.engine.score)
+    return ScoreDocument(call.id, version, weights)
+
+
+async def put_score(call: Call) -> ScoreDocument:
+    """Change the weights of the score."""
+    version, weights = await call.worker.apart(
+        lambda: call.worker.engine.set_score(msgspec.to_builtins(call.body))
+    )
+    return ScoreDocument(call.id, version, weights)
+
+
+async def get_models(call: Call) -> ModelDocument:
+    """Tell which models serve."""
+    await call.worker.apart(call.worker.engine.catch_up)
+    return _models(call)
+
+
+async def post_models(call: Call) -> ModelDocument:
+    """Swap, try out on some viewers, or go back."""
+    body: ModelChange = call.body
+    models = call.worker.engine.models
+    await asyncio.to_thread(models.change, body.action, body.run, body.share)
+    return _models(call)
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """Whether requests should be sent here, and what they would have to do without."""
+
+    status: str
+    model: str
+    durability: str
+    problems: dict[str, str]
+
+
+async def health(_: Call) -> Alive:
+    """Say that the process lives."""
+    return Alive("alive")
+
+
+async def ready(call: Call) -> Ready:
+    """Say what is done without."""
+    engine = call.worker.engine
+    with contextlib.suppress(SkipwiseError):
+        await call.worker.apart(engine.catch_up)
+    return Ready(
+        status="degraded" if engine.problems else "ready",
+        model=engine.models.line_up.current,
+        durability=getattr(engine.store, "durability", "on disk before the answer"),
+        problems=dict(engine.problems),
+    )
+
+
+class Endpoint(NamedTuple):
+    """A route: what it is called, who may, and who answers."""
+
+    described: Described
+    handler: Handler
+
+    @classmethod
+    def of(
+        cls, method: str, path: str, handler: Handler, scope: Scope | None, body: Any, answer: Any
+    ) -> "Endpoint":
+        """Describe a handler by its own first line."""
+        summary = (handler.__doc__ or "").splitlines()[0]
+        return cls(Described(method, path, summary, scope, body, answer), handler)
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint.of("POST", "/v1/feed", post_feed, "feed", FeedRequest, Slate),
+    Endpoint.of("POST", "/v1/rank", post_rank, "feed", RankRequest, Slate),
+    Endpoint.of("POST", "/v1/events", post_events, "events", EventBatch, Accepted),
+    Endpoint.of("GET", "/v1/viewers/{viewer_id}", get_viewer, "admin", None, HeldViewer),
+    Endpoint.of("DELETE", "/v1/viewers/{viewer_id}", delete_viewer, "admin", None, Forgotten),
+    Endpoint.of("PUT", "/v1/videos", put_videos, "admin", VideoBatch, Posted),
+    Endpoint.of("GET", "/v1/score", get_score, "admin", None, ScoreDocument),
+    Endpoint.of("PUT", "/v1/score", put_score, "admin", ScoreWeightsBody, ScoreDocument),
+    Endpoint.of("GET", "/v1/models", get_models, "admin", None, ModelDocument),
+    Endpoint.of("POST", "/v1/models", post_models, "admin", ModelChange, ModelDocument),
+    Endpoint.of("GET", "/health", health, None, None, Alive),
+    Endpoint.of("GET", "/ready", ready, None, None, Ready),
+)
+
+
+def build_app(worker: Worker) -> Starlette:
+    """Make the ASGI application of one worker."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.create_task(worker.watch())
+        yield
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        if worker.flushing is not None:
+            await worker.flushing
+        worker.close()
+
+    described = [endpoint.described for endpoint in ENDPOINTS]
+    api = msgspec.json.encode(document(described))
+    routes = [
+        Route("/openapi.json", lambda _: Response(api, media_type="application/json")),
+        Route("/docs", lambda _: Response(PAGE, media_type="text/html")),
+        Route("/metrics", lambda _: _exposed()),
+        *(_route(worker, endpoint) for endpoint in ENDPOINTS),
+    ]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={404: _no_such_page, 405: _no_such_page, 500: _fault},
+    )
+
+
+def _route(worker: Worker, endpoint: Endpoint) -> Route:
+    described, handler = endpoint
+    decoder = msgspec.json.Decoder(described.body) if described.body is not None else None
+
+    async def answer(request: Request) -> Response:
+        started, request_id = perf_counter(), secrets.token_hex(8)
+        try:
+            _admit(worker, request, described.scope)
+            body = None
+            if decoder is not None:
+                body = decode(await _read(request, worker.limits), decoder)
+            status, payload = 200, encode(await handler(Call(worker, request, body, request_id)))
+            headers = {}
+        except (Refusal, SkipwiseError) as problem:
+            refusal = problem if isinstance(problem, Refusal) else refusal_of(problem)
+            status, payload = refusal.status, encode(refusal.problem(request_id))
+            headers = _retry(refusal)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as problem:
+            status, headers = 500, {}
+            _log_fault(problem, described.path, request_id)
+            payload = encode(
+                Refusal(500, "a fault of the server; it is logged under request_id.").problem(
+                    request_id
+                )
+            )
+        metrics.REQUESTS.labels(described.path, status).inc()
+        metrics.STAGES.labels(f"request {described.path}").observe(perf_counter() - started)
+        headers["x-request-id"] = request_id
+        return Response(payload, status, headers, "application/json")
+
+    return Route(described.path.replace("}", ":path}"), answer, methods=[described.method])
+
+
+def _admit(worker: Worker, request: Request, scope: Scope | str | None) -> None:
+    """Let a request in by its key and its rate."""
+    if scope is None:
+        return
+    holder = _holder(worker, request)
+    if scope not in holder.scopes:
+        raise Refusal(
+            403,
+            f"this key opens {', '.join(sorted(holder.scopes))}; this needs {scope}. "
+            "Use a key with that scope.",
+        )
+    wait_s = worker.rate.take(holder.name, monotonic())
+    if wait_s > 0:
+        raise Refusal(
+            429,
+            f"more than {worker.limits.per_second:g} requests a second of this key; wait. "
+            "Ask again after Retry-After.",
+            retry_after_s=max(wait_s, 1.0),
+        )
+
+
+def _holder(worker: Worker, request: Request) -> Holder:
+    if worker.keys is None:
+        return EVERYBODY
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    holder = worker.keys.holder(token) if scheme.lower() == "bearer" else None
+    if holder is None:
+        raise Refusal(
+            401,
+            "no key, or an unknown one; every request needs one. Send Authorization: Bearer KEY.",
+        )
+    return holder
+
+
+async def _read(request: Request, limits: LimitSettings) -> bytes:
+    said = request.headers.get("content-length", "0")
+    if said.isdigit() and int(said) > limits.body_bytes:
+        raise _too_large(limits)
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(limits.body_s):
+            async for part in request.stream():
+                size += len(part)
+                if size > limits.body_bytes:
+                    raise _too_large(limits)
+                parts.append(part)
+    except TimeoutError:
+        raise Refusal(
+            408, f"the body has not come in {limits.body_s:g} s; it must. Send it faster."
+        ) from None
+    return b"".join(parts)
+
+
+def _too_large(limits: LimitSettings) -> Refusal:
+    return Refusal(
+        413,
+        f"the body is larger than {limits.body_bytes} bytes; it must not be. Send less at once.",
+        field="body",
+    )
+
+
+def _retry(refusal: Refusal) -> dict[str, str]:
+    if refusal.retry_after_s is None:
+        return {}
+    return {"retry-after": str(max(1, round(refusal.retry_after_s)))}
+
+
+def _viewer_id(call: Call) -> str:
+    viewer_id = str(call.request.path_params["viewer_id"])
+    if not 1 <= len(viewer_id) <= 128:
+        raise Refusal(
+            422,
+            f"viewer_id has {len(viewer_id)} characters, must have 1 to 128. Mend the path.",
+            field="viewer_id",
+        )
+    return viewer_id
+
+
+def _models(call: Call) -> ModelDocument:
+    models = call.worker.engine.models
+    return ModelDocument(
+        request_id=call.id,
+        version=models.version,
+        current=models.line_up.current,
+        previous=models.line_up.previous,
+        canary=models.line_up.canary,
+        canary_share=models.line_up.canary_share,
+    )
+
+
+def _exposed() -> Response:
+    content, kind = metrics.exposition()
+    return Response(content, media_type=kind)
+
+
+async def _no_such_page(request: Request, problem: Exception) -> Response:
+    status = getattr(problem, "status_code", 404)
+    request_id = secrets.token_hex(8)
+    said = Refusal(status, f"there is no {request.method} of this path. See /docs.")
+    headers = dict(getattr(problem, "headers", None) or {})
+    return Response(encode(said.problem(request_id)), status, headers, "application/json")
+
+
+async def _fault(_: Request, problem: Exception) -> Response:
+    request_id = secrets.token_hex(8)
+    _log_fault(problem, "", request_id)
+    said = Refusal(500, "a fault of the server; it is logged under request_id.")
+    return Response(encode(said.problem(request_id)), 500, media_type="application/json")
+
+
+def _log_fault(problem: Exception, path: str, request_id: str) -> None:
+    """Log where a fault came from, without its words: they may hold what a viewer sent."""
+    trace, places = problem.__traceback__, []
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    log.error("%s in %s (request %s): %s", type(problem).__name__, path, request_id, places)

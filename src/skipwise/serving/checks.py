@@ -1,0 +1,84 @@
+"""What a type cannot say of a request: times that are possible, candidates that differ.
+
+    a request of the wire  ->  check_*  ->  nothing, or Refusal with field, value, must be
+
+Reads `wire`, `refusal` and `engine`; is read by `app`.
+"""
+
+import datetime as dt
+
+from skipwise.features.known import clock_day_of
+from skipwise.serving.engine import Engine
+from skipwise.serving.intake import day_of
+from skipwise.serving.refusal import wrong
+from skipwise.serving.wire import EventBatch, FeedRequest, RankRequest
+
+
+def check_rank(engine: Engine, request: RankRequest) -> None:
+    """Refuse candidates named twice, and impossible times.
+
+    Raises:
+        Refusal: One is.
+    """
+    _check_time(engine, "requested_at_ms", request.requested_at_ms, "day", request.day)
+    seen: set[str] = set()
+    for place, video_id in enumerate(request.candidates):
+        if video_id in seen:
+            raise wrong(
+                f"candidates[{place}]",
+                video_id,
+                "named once: it is there already",
+                "Leave out the double.",
+            )
+        seen.add(video_id)
+
+
+def check_feed(engine: Engine, request: FeedRequest) -> None:
+    """Refuse impossible times.
+
+    Raises:
+        Refusal: One is.
+    """
+    _check_time(engine, "requested_at_ms", request.requested_at_ms, "day", request.day)
+
+
+def check_events(engine: Engine, batch: EventBatch) -> None:
+    """Refuse impossible times and unknown variants.
+
+    Raises:
+        Refusal: One is.
+    """
+    for place, event in enumerate(batch.events):
+        at = f"events[{place}]"
+        _check_time(engine, f"{at}.shown_at_ms", event.shown_at_ms, f"{at}.day", event.day)
+        known = engine.settings.variants
+        if event.variant is not None and event.variant not in known:
+            raise wrong(
+                f"{at}.variant",
+                event.variant,
+                f"one of {', '.join(known)}",
+                "Send the variant of the slate.",
+            )
+    for place, outcome in enumerate(batch.outcomes):
+        at = f"outcomes[{place}]"
+        _check_time(engine, f"{at}.known_at_ms", outcome.known_at_ms, f"{at}.day", None)
+
+
+def _check_time(
+    engine: Engine, field: str, at_ms: int | None, day_field: str, day: str | None
+) -> None:
+    must_be = None if at_ms is None else engine.check_time(at_ms)
+    if must_be is not None:
+        raise wrong(field, at_ms, must_be, "Set the sender's clock right.")
+    if day is None:
+        return
+    try:
+        told = day_of(day, 0)
+    except ValueError:
+        raise wrong(day_field, day, "a day like 2022-05-01", "Mend it.") from None
+    clock_day = clock_day_of(
+        engine.clock() if at_ms is None else at_ms, engine.world.rules.time_zone
+    )
+    if abs(told - clock_day) > 1:
+        near = (dt.date(1970, 1, 1) + dt.timedelta(days=clock_day)).isoformat()
+        raise wrong(day_field, day, f"within a day of {near}, its local day", "Leave it out.")

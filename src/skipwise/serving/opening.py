@@ -1,0 +1,95 @@
+"""How an engine comes up: a state seeded once, and what each process makes of it.
+
+    RUN, DATASET, empty Store  ->  prepare_state  ->  seeded, before any process serves
+    RUN, DATASET, Store        ->  open_engine    ->  Engine
+
+- Snapshot, then posted videos, then the log since: what a restart costs does not grow with age.
+
+Reads `seed`, `snapshot`, `models`; is read by `serve`.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from skipwise.errors import SettingError, StateError
+from skipwise.progress import SILENT, Progress
+from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
+from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine, ServeSettings, now_ms
+from skipwise.serving.models import Models, load_model, open_dataset
+from skipwise.serving.rules import Rules
+from skipwise.serving.seed import SEEDED_DOCUMENT, seed
+from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
+from skipwise.serving.state.store import StateSettings, Store
+from skipwise.serving.world import VideoPosted, World
+from skipwise.training.checkpoint import read_description
+
+
+def prepare_state(
+    run: Path, data: Path | None, store: Store, settings: StateSettings, progress: Progress = SILENT
+) -> None:
+    """Seed an empty state from the dataset, once, before any process serves.
+
+    Raises:
+        StateError: The state holds another dataset.
+    """
+    dataset = open_dataset(data, run)
+    seeded = store.get(SEEDED_DOCUMENT)
+    if seeded is not None:
+        told = seeded.value.decode()
+        if data is not None and dataset is not None and told != dataset.fingerprint:
+            raise StateError(
+                f"the state was seeded from dataset {told[:12]}, --data is "
+                f"{dataset.fingerprint[:12]}; they must be the same. Leave --data out, or give "
+                "another --state."
+            )
+        return
+    rules = Rules.of(read_description(run)["dataset"])
+    catalogue = LiveCatalogue(rules.labels)
+    if dataset is not None:
+        catalogue = LiveCatalogue.of_dataset(rules.labels, dataset)
+        seed(dataset, World(rules, catalogue), store, settings, progress=progress)
+    else:
+        store.put(WORLD_DOCUMENT, pack_world(World(rules, catalogue)))
+        store.put(SEEDED_DOCUMENT, b"nothing")
+
+
+def open_engine(
+    run: Path,
+    data: Path | None,
+    store: Store,
+    settings: ServeSettings | None = None,
+    clock: Clock = now_ms,
+) -> Engine:
+    """Make the engine of one process from a state that `prepare_state` has seen.
+
+    Raises:
+        RunError: The run is damaged or does not prove itself.
+        StateError: The state is damaged, or was kept for another model.
+    """
+    settings = settings or ServeSettings()
+    dataset = open_dataset(data, run)
+    rules = Rules.of(read_description(run)["dataset"])
+    catalogue = (
+        LiveCatalogue(rules.labels)
+        if dataset is None
+        else LiveCatalogue.of_dataset(rules.labels, dataset)
+    )
+    world = World(rules, catalogue)
+    snapshot = store.get(WORLD_DOCUMENT)
+    if snapshot is not None:
+        restore_world(world, snapshot.value)
+    for name in store.names(VIDEO_PREFIX):
+        document = store.get(name)
+        if document is not None:
+            world.take(VideoPosted(msgspec.json.decode(document.value, type=VideoFacts)))
+    world.follow(store)
+    world.changed_videos.clear()
+    reach = read_description(run)["settings"]["model"]["encoder"]["history_length"]
+    if reach > settings.state.keep_events:
+        raise SettingError(
+            f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
+            f"history of {reach}. Raise it."
+        )
+    first = load_model(run, world, dataset)
+    return Engine(world, store, Models(first, world, store, dataset), settings, clock)

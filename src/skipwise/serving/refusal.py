@@ -1,0 +1,132 @@
+"""How a request is refused: which field, what it is, what it must be.
+
+    body, type  ->  decode  ->  a value of the type, or Refusal
+    any error   ->  refusal_of  ->  Refusal: a status and a Problem
+
+Reads `wire` and `errors`; is read by `app`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from skipwise.errors import SkipwiseError, StateError, StorageError
+from skipwise.serving.wire import EARLIEST_MS, Problem
+
+Body = TypeVar("Body")
+_SHOWN = 80
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, not a fault
+    """An answer that says no."""
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        *,
+        field: str | None = None,
+        value: str | None = None,
+        must_be: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(error)
+        self.status, self.error, self.retry_after_s = status, error, retry_after_s
+        self.field, self.value, self.must_be = field, value, must_be
+
+    def problem(self, request_id: str) -> Problem:
+        """Return the body of the answer."""
+        return Problem(
+            request_id=request_id,
+            error=self.error,
+            field=self.field,
+            value=self.value,
+            must_be=self.must_be,
+        )
+
+
+def wrong(field: str, value: object, must_be: str, remedy: str) -> Refusal:
+    """Refuse one field."""
+    shown = _shown(value)
+    return Refusal(
+        422,
+        f"{field} is {shown}, must be {must_be}. {remedy}",
+        field=field,
+        value=shown,
+        must_be=must_be,
+    )
+
+
+def decode(body: bytes, decoder: "msgspec.json.Decoder[Body]") -> Body:
+    """Read a body as a type.
+
+    Raises:
+        Refusal: It is not JSON (400), or not of the type (422).
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as problem:
+        raise _of_validation(str(problem), body) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise Refusal(
+            400,
+            f"the body is not JSON: {str(problem) or type(problem).__name__}; it must be JSON in "
+            "UTF-8, without NaN. Mend it.",
+            field="body",
+            must_be="JSON in UTF-8",
+        ) from None
+
+
+def refusal_of(problem: SkipwiseError) -> Refusal:
+    """Turn one of our errors into an answer."""
+    if isinstance(problem, StorageError):
+        return Refusal(507, str(problem))
+    if isinstance(problem, StateError):
+        return Refusal(503, str(problem), retry_after_s=1.0)
+    return Refusal(422, str(problem))
+
+
+def _of_validation(said: str, body: bytes) -> Refusal:
+    found = _AT.match(said)
+    what = found["what"] if found else said
+    path = (found["path"] if found else None) or "$"
+    named = _NAMED.search(what)
+    field = path.removeprefix("$").removeprefix(".")
+    if named:
+        field = f"{field}.{named['name']}" if field else named["name"]
+        must_be = "absent: it is no field" if "unknown" in what else "given"
+        value = _value_at(body, f"{path}.{named['name']}") if "unknown" in what else "missing"
+    else:
+        must_be = what.removeprefix("Expected ").removeprefix("Invalid ")
+        value = _value_at(body, path)
+        if field.endswith("_at_ms") and value.lstrip("-").isdigit() and int(value) < EARLIEST_MS:
+            must_be += ": UTC milliseconds since 1970; this looks like seconds"
+    return Refusal(
+        422,
+        f"{field or 'body'} is {value}, must be {must_be}. See /openapi.json.",
+        field=field or "body",
+        value=value,
+        must_be=must_be,
+    )
+
+
+def _value_at(body: bytes, path: str) -> str:
+    """Show the value at a path such as `$.events[0].watch_ms`."""
+    try:
+        value: Any = msgspec.json.decode(body)
+        for name, place in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
+            value = value[name] if isinstance(value, Mapping) else value[int(place)]
+    except (KeyError, IndexError, TypeError, ValueError, msgspec.DecodeError):
+        return "not what it must be"
+    return _shown(value)
+
+
+def _shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode() if not isinstance(value, str) else f'"{value}"'
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[:_SHOWN]}... ({len(text)} characters)"

@@ -1,0 +1,128 @@
+"""How worker processes come up: one server, one state, so many processes.
+
+    Service (what the command line was told)  ->  serve  ->  uvicorn, workers, until SIGTERM
+
+- The state is made ready before any worker starts; a worker that dies is started again.
+- What workers must know travels in one variable of the environment: paths and settings, no secrets.
+
+Reads `app` and `engine`; is read by the command line.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import uvicorn
+from starlette.applications import Starlette
+
+from skipwise.progress import SILENT, Progress
+from skipwise.serving.app import build_app
+from skipwise.serving.engine import ServeSettings
+from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.state.store import open_store
+from skipwise.serving.trust import Keys, check_reach
+from skipwise.serving.worker import LimitSettings, Worker
+from skipwise.settings import apply_settings, check_setting, settings_to_dict
+
+_VARIABLE = "SKIPWISE_SERVE"
+_DRAIN_S = 15
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSettings:
+    """Everything that can be set; `skipwise serve RUN key=value`."""
+
+    serving: ServeSettings = field(default_factory=ServeSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """What a server is started with."""
+
+    run: Path
+    state: str
+    data: Path | None = None
+    keys: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
+
+    def __post_init__(self) -> None:
+        check_setting("--port", self.port, at_least=0, at_most=65_535)
+        check_setting("--workers", self.workers, at_least=1, at_most=256)
+        check_reach(self.host, self.keys)
+
+
+def serve(service: Service, progress: Progress = SILENT) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Raises:
+        SettingError: An option is wrong.
+        RunError: The run cannot be served.
+        StateError: The state cannot be used.
+    """
+    store = open_store(service.state)
+    prepare_state(
+        service.run, service.data, store, service.settings.serving.state, progress=progress
+    )
+    if service.workers == 1:
+        open_engine(service.run, service.data, store, service.settings.serving)
+    store.close()
+    os.environ[_VARIABLE] = json.dumps(_as_values(service))
+    with tempfile.TemporaryDirectory(prefix="skipwise-metrics-") as folder:
+        if service.workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        uvicorn.run(
+            "skipwise.serving.serve:worker_app",
+            factory=True,
+            host=service.host,
+            port=service.port,
+            workers=service.workers,
+            access_log=False,
+            server_header=False,
+            log_level="warning",
+            timeout_graceful_shutdown=_DRAIN_S,
+            timeout_keep_alive=75,
+        )
+
+
+def worker_app() -> Starlette:
+    """Make the application of a worker process from what its parent left in the environment."""
+    logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+    return app_of(_from_values(json.loads(os.environ[_VARIABLE])))
+
+
+def app_of(service: Service) -> Starlette:
+    """Make the application of one process.
+
+    Raises:
+        SkipwiseError: It cannot be served.
+    """
+    torch.set_num_threads(1)
+    engine = open_engine(
+        service.run, service.data, open_store(service.state), service.settings.serving
+    )
+    keys = None if service.keys is None else Keys.read(service.keys)
+    return build_app(Worker(engine, keys, service.settings.limits))
+
+
+def _as_values(service: Service) -> dict[str, Any]:
+    values = {field.name: getattr(service, field.name) for field in dataclasses.fields(service)}
+    for name in ("run", "data", "keys"):
+        values[name] = None if values[name] is None else str(values[name])
+    return values | {"settings": settings_to_dict(service.settings)}
+
+
+def _from_values(values: dict[str, Any]) -> Service:
+    for name in ("run", "data", "keys"):
+        values[name] = None if values[name] is None else Path(values[name])
+    settings = apply_settings(ServiceSettings(), values.pop("settings"))
+    return Service(**values, settings=settings)
