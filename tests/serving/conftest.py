@@ -11,10 +11,12 @@ import pytest
 import redis
 
 from skipwise.features.dataset import Dataset
+from skipwise.serving.serve import Service
 from skipwise.serving.state.redis import RedisStore
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import Store
 from skipwise.training.checkpoint import TrainedRun
+from tests.serving.running import Client, running
 from tests.training.trained import short_run
 
 
@@ -96,3 +98,35 @@ def small_run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) 
     """A second's training on the small log without its last two days."""
     folder = tmp_path_factory.mktemp("runs") / "first"
     return short_run(small_dataset, folder, last_day=small_dataset.days[1] - 2)
+
+
+@pytest.fixture(scope="session")
+def client(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """A client of a server that all tests of this process share."""
+    folder = tmp_path_factory.mktemp("served")
+    service = Service(
+        run=small_run.path, data=small_dataset.path, state=f"sqlite:{folder / 'state.db'}"
+    )
+    with running(service) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def videos(small_dataset: Dataset) -> list[str]:
+    """The ids of the small log's videos."""
+    return [str(video) for video in small_dataset.videos["video_id"].to_pylist()]
+
+
+@pytest.fixture(scope="session")
+def small_authors(small_dataset: Dataset) -> dict[str, str]:
+    """The author of each of the small log's videos."""
+    return {
+        video: small_dataset.author_ids[author]
+        for video, author in zip(
+            small_dataset.videos["video_id"].to_pylist(),
+            small_dataset.videos["author"].to_pylist(),
+            strict=True,
+        )
+    }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import to_builtins
 
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import clock_day_of
@@ -11,11 +12,15 @@ from skipwise.features.stretches import View
 from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine
 from skipwise.serving.seed import seed
+from skipwise.serving.serve import Service
+from skipwise.serving.state.redis import RedisStore
 from skipwise.serving.state.sqlite import SqliteStore
-from skipwise.serving.state.store import StateSettings, Store
+from skipwise.serving.state.store import StateSettings, Store, open_store
 from skipwise.serving.wire import Event, EventBatch, RankRequest
 from skipwise.training.checkpoint import TrainedRun
+from tests.serving.conftest import RedisServer
 from tests.serving.replayed import replay
+from tests.serving.running import Client, running
 from tests.training.trained import predictions, short_run
 
 THRESHOLDED = ("effective", "finished")
@@ -63,6 +68,28 @@ def served(engine: Engine, dataset: Dataset, after_ms: int) -> tuple[list[int], 
     return rows, {name: np.array([each[name] for each in found]) for name in found[0]}
 
 
+def served_over_http(client: Client, dataset: Dataset, after_ms: int) -> tuple[list[int], Numbers]:
+    """Replay through a socket."""
+    rows: list[int] = []
+    found: list[dict[str, float]] = []
+    for moment in replay(dataset, after_ms):
+        if isinstance(moment, Event):
+            sent = {"events": [to_builtins(moment)]}
+            assert client.ask("POST", "/v1/events", sent)["accepted"] == 1
+            continue
+        slate = client.rank(
+            moment.viewer_id,
+            [moment.video_id],
+            requested_at_ms=moment.requested_at_ms,
+            day=moment.day,
+            explain=True,
+            **({} if moment.surface is None else {"surface": moment.surface}),
+        )
+        rows.append(moment.row)
+        found.append(slate["items"][0]["predictions"])
+    return rows, {name: np.array([each[name] for each in found]) for name in found[0]}
+
+
 def offline(run: TrainedRun, dataset: Dataset, rows: list[int]) -> Numbers:
     """Evaluate the same rows in progressive mode."""
     predicted = predictions(run, dataset, View(mode="progressive"))
@@ -76,13 +103,33 @@ def apart(one: Numbers, other: Numbers, name: str) -> np.ndarray[tuple[int], np.
     return np.abs(one[name] - other[name]) / scale
 
 
-def test_a_simulated_log_replayed(
-    small_run: TrainedRun, small_dataset: Dataset, store: Store
+def test_a_simulated_log_replayed_through_the_running_server(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
 ) -> None:
     after_ms = midnight_before_end(small_dataset, 1)
+    state = f"sqlite:{tmp_path / 'state.db'}"
+    store = open_store(state)
+    seeded(small_run, small_dataset, store, after_ms)
+    store.close()
+    service = Service(run=small_run.path, data=small_dataset.path, state=state)
+    with running(service) as client:
+        rows, live = served_over_http(client, small_dataset, after_ms)
+    _check_same(rows, live, offline(small_run, small_dataset, rows))
+
+
+def test_a_simulated_log_replayed_on_redis(
+    small_run: TrainedRun, small_dataset: Dataset, redis_server: RedisServer
+) -> None:
+    after_ms = midnight_before_end(small_dataset, 1)
+    store = RedisStore(redis_server.url)
+    store.redis.flushall()
     engine = seeded(small_run, small_dataset, store, after_ms)
     rows, live = served(engine, small_dataset, after_ms)
-    expected = offline(small_run, small_dataset, rows)
+    store.close()
+    _check_same(rows, live, offline(small_run, small_dataset, rows))
+
+
+def _check_same(rows: list[int], live: Numbers, expected: Numbers) -> None:
     assert len(rows) > 150
     assert set(live) == set(expected)
     for name in expected:

@@ -93,3 +93,7 @@ def _stopped() -> NoReturn:
 
 def _say(words: str, style: str | None = None) -> None:
     open_console(stderr=True).print(words, style=style, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

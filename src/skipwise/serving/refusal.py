@@ -120,7 +120,7 @@ def _value_at(body: bytes, path: str) -> str:
         value: Any = msgspec.json.decode(body)
         for name, place in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
             value = value[name] if isinstance(value, Mapping) else value[int(place)]
-    except (KeyError, IndexError, TypeError, ValueError, msgspec.DecodeError):
+    except (KeyError, IndexError, TypeError, ValueError, RecursionError, msgspec.DecodeError):
         return "not what it must be"
     return _shown(value)
 

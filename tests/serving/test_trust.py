@@ -1,0 +1,199 @@
+"""Keys, scopes, rates; and that no crowd of a few can put a video down."""
+
+import itertools
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skipwise.errors import SettingError
+from skipwise.features.dataset import Dataset
+from skipwise.serving.engine import Engine
+from skipwise.serving.negatives import NegativeSettings, standing
+from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.serving.state.sqlite import SqliteStore
+from skipwise.serving.state.store import StateSettings
+from skipwise.serving.trust import Keys, RateLimit, add_key, check_reach
+from skipwise.serving.wire import Event, EventBatch, LateOutcome, RankRequest
+from skipwise.settings import apply_settings, parse_overrides
+from skipwise.training.checkpoint import TrainedRun
+from tests.serving.running import Client, event, running
+
+AT_MS = 1_700_000_000_000
+
+
+@pytest.fixture
+def locked(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> Iterator[tuple[Client, str]]:
+    """A server with keys, and a key for events alone."""
+    keys = tmp_path / "keys.json"
+    token = add_key(keys, "phone", ["events"])
+    settings = apply_settings(
+        ServiceSettings(), parse_overrides(["limits.per_second=0.001", "limits.burst=4"])
+    )
+    service = Service(
+        run=small_run.path,
+        data=small_dataset.path,
+        state=f"sqlite:{tmp_path / 'state.db'}",
+        keys=keys,
+        settings=settings,
+    )
+    with running(service) as client:
+        yield client, token
+
+
+def test_a_key_opens_its_scopes_at_its_rate(locked: tuple[Client, str], videos: list[str]) -> None:
+    client, token = locked
+    body = {"events": [event(1, "v", videos[0])]}
+    assert client.post("/v1/events", json=body).status_code == 401
+    client.headers["authorization"] = "Bearer wrong"
+    assert client.post("/v1/events", json=body).status_code == 401
+    client.headers["authorization"] = f"Bearer {token}"
+    assert client.post("/v1/events", json=body).status_code == 200
+    refused = client.get("/v1/score")
+    assert refused.status_code == 403
+    assert "this needs admin" in refused.json()["error"]
+    assert client.get("/health").status_code == 200
+    statuses = [client.post("/v1/events", json=body).status_code for _ in range(6)]
+    assert statuses == [200] * 3 + [429] * 3
+    assert int(client.post("/v1/events", json=body).headers["retry-after"]) > 60
+
+
+def test_a_keys_file_holds_hashes_only(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    token = add_key(path, "phone", ["feed", "events"])
+    assert token not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    holder = Keys.read(path).holder(token)
+    assert holder is not None
+    assert holder.scopes == {"feed", "events"}
+    assert Keys.read(path).holder(token + "x") is None
+    with pytest.raises(SettingError, match="has a key 'phone' already"):
+        add_key(path, "phone", ["feed"])
+    with pytest.raises(SettingError, match="must be one of feed, events, admin"):
+        add_key(path, "other", ["root"])
+    path.write_text(json.dumps({"a": 1}))
+    with pytest.raises(SettingError, match="is not a keys file"):
+        Keys.read(path)
+
+
+def test_without_keys_only_loopback_is_answered(tmp_path: Path) -> None:
+    for host in ("127.0.0.1", "::1", "localhost"):
+        check_reach(host, None)
+    for host in ("0.0.0.0", "192.168.1.4", "example.org"):  # noqa: S104
+        with pytest.raises(SettingError, match="can be reached from elsewhere"):
+            check_reach(host, None)
+        check_reach(host, tmp_path)
+
+
+def test_a_rate_is_refilled_evenly_and_a_clock_back_gives_nothing() -> None:
+    rate = RateLimit(per_second=2, burst=2)
+    assert [rate.take("a", 10.0) for _ in range(3)] == [0, 0, 0.5]
+    assert rate.take("a", 5.0) == 0.5
+    assert rate.take("a", 5.5) == 0
+    assert rate.take("b", 5.0) == 0
+
+
+def test_what_viewers_send_is_in_no_log(
+    client: Client, videos: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", logger="skipwise"):
+        client.keep(event(1, "secret-viewer", videos[0]))
+        client.rank("secret-viewer", videos[:2])
+        client.post("/v1/events", json={"events": [{"viewer_id": "secret-viewer"}]})
+    assert "secret-viewer" not in caplog.text
+
+
+@pytest.fixture
+def engine(small_run: TrainedRun, small_dataset: Dataset, sqlite_store: SqliteStore) -> Engine:
+    torch.set_num_threads(1)
+    prepare_state(small_run.path, small_dataset.path, sqlite_store, StateSettings())
+    return open_engine(small_run.path, small_dataset.path, sqlite_store)
+
+
+def flood(viewers: int, each: int, target: str) -> list[LateOutcome]:
+    """Return reports of one video by some viewers, many times each."""
+    return [
+        LateOutcome(
+            event_id=f"report {number}",
+            of_event_id="none",
+            viewer_id=f"crowd {viewer}",
+            video_id=target,
+            known_at_ms=AT_MS + number,
+            disliked=True,
+        )
+        for viewer in range(viewers)
+        for number in range(each)
+    ]
+
+
+def test_one_in_a_hundred_viewers_cannot_put_a_video_down(
+    engine: Engine, videos: list[str]
+) -> None:
+    """Ten of 1,000 viewers report the best video 100 times each; its place for others stands."""
+    request = RankRequest(
+        viewer_id="someone else", candidates=tuple(videos), requested_at_ms=AT_MS + 10**6
+    )
+    shown = [
+        EventBatch(
+            events=tuple(
+                _view(f"viewer {number}", video, number)
+                for video in videos[:30]
+                for number in range(start, start + 33)
+            )
+        )
+        for start in range(0, 999, 333)
+    ]
+    engine.keep(shown)
+    before = engine.rank(request, "r").items
+    target = before[0].video_id
+    views = float(engine.world.crowd.videos.sums[engine.world.catalogue.code(target), 0])
+    engine.keep([EventBatch(outcomes=tuple(flood(10, 100, target)))])
+    after = [item.video_id for item in engine.rank(request, "r").items]
+    weight = float(engine.world.negatives.sums[engine.world.catalogue.code(target), 0])
+    assert 0 < weight <= 10.0
+    assert after.index(target) <= 3
+    naive = standing(np.array([1000.0]), np.array([views]), NegativeSettings())[0]
+    assert naive * before[0].score < before[-1].score, "counted plainly it would be last"
+
+
+def test_a_negative_counts_once_fades_with_habit_and_is_capped(
+    engine: Engine, videos: list[str]
+) -> None:
+    def weight(target: str) -> float:
+        engine.world.follow(engine.store)
+        code = engine.world.catalogue.code(target)
+        return float(engine.world.negatives.sums[code, 0])
+
+    first = flood(1, 1, videos[0])[0]
+    engine.keep([EventBatch(outcomes=(first,))])
+    assert weight(videos[0]) == pytest.approx(1.0, rel=0.5)
+    once = weight(videos[0])
+    engine.keep([EventBatch(outcomes=tuple(flood(1, 5, videos[0])[1:]))])
+    assert weight(videos[0]) == once
+    for place, video in enumerate(videos[1:20]):
+        said = LateOutcome(
+            event_id=f"no {place}", of_event_id="x", viewer_id="crowd 0", video_id=video,
+            known_at_ms=AT_MS + place, disliked=True,
+        )  # fmt: skip
+        engine.keep([EventBatch(outcomes=(said,))])
+    weights = [weight(video) for video in videos[1:20]]
+    assert all(later <= earlier for earlier, later in itertools.pairwise(weights))
+    assert weights[12:] == [0.0] * 7, "ten are all that one viewer may say in a half-life"
+
+
+def _view(viewer: str, video: str, number: int) -> Event:
+    return Event(
+        event_id=f"view {video} {number}",
+        viewer_id=viewer,
+        video_id=video,
+        shown_at_ms=AT_MS - 1000 + number % 900,
+        watch_ms=15_000,
+        duration_ms=30_000,
+    )
