@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format bench-evaluation clean
+.PHONY: setup demo test check format bench-evaluation bench-serve clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ format: setup
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/evaluation.py
+
+bench-serve: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
 
 clean:
 	rm -rf .venv demo benchmarks/out

@@ -1,6 +1,7 @@
 """A server on a real socket: in a thread of the tests, or as the command with its processes."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -16,8 +17,12 @@ import httpx
 import uvicorn
 
 from skipwise.serving.opening import prepare_state
-from skipwise.serving.serve import Service, app_of
+from skipwise.serving.serve import Service, ServiceSettings, app_of
 from skipwise.serving.state.store import StateSettings, open_store
+from skipwise.serving.worker import LimitSettings
+
+PATIENT = ServiceSettings(limits=LimitSettings(wait_ms=60_000, deadline_ms=60_000))
+"""For machines that are busy with other tests."""
 
 
 class Client(httpx.Client):
@@ -52,7 +57,9 @@ def event(place: int, viewer_id: str, video_id: str, **more: Any) -> dict[str, A
 
 @contextlib.contextmanager
 def running(service: Service) -> Iterator[Client]:
-    """Run a server in a thread."""
+    """Run a server in a thread, patient unless told otherwise."""
+    if service.settings == ServiceSettings():
+        service = dataclasses.replace(service, settings=PATIENT)
     store = open_store(service.state)
     prepare_state(service.run, service.data, store, StateSettings())
     store.close()
@@ -80,6 +87,7 @@ class Command:
         self.arguments = [
             *(sys.executable, "-m", "skipwise.cli.main", "serve", str(run), "--data", str(data)),
             *("--state", state, "--port", str(self.port), *words),
+            *("limits.wait_ms=60000", "limits.deadline_ms=60000"),
         ]
         self.client = Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
 

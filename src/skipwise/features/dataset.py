@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +69,34 @@ class Column:
             if self._chunks
             else np.empty((0, *self._shape), self.dtype)
         )
+
+
+class Rows(Protocol):
+    """Where event rows lie: a dataset, or what a server holds of one viewer and one request."""
+
+    @property
+    def events(self) -> Mapping[str, Column]:
+        """The columns of `events.arrow` that are read here."""
+
+    @property
+    def counters_day(self) -> Column:
+        """Nightly counters, (timed rows, K)."""
+
+    @property
+    def counters_event(self) -> Column:
+        """Counters as of the request, (timed rows, K)."""
+
+    @property
+    def counter_names(self) -> tuple[str, ...]:
+        """Names of the K counters."""
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Labels that the rows have."""
+
+    @property
+    def session_gap_s(self) -> float:
+        """A longer pause starts a new session."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

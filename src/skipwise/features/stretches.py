@@ -15,13 +15,13 @@ what it holds of a viewer as `Rows`, so that there is one way from rows to input
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.errors import SettingError
-from skipwise.features.dataset import Dataset
+from skipwise.features.dataset import Dataset, Rows
 from skipwise.features.visibility import Mode, Prefix, daily_prefix, live_prefix, window_prefix
 
 Floats = NDArray[np.float32]
@@ -120,34 +120,6 @@ class Views:
         """
         form: NDArray[np.bool_] = self.live & (self.extra_delay_ms == 0)
         return form
-
-
-class Rows(Protocol):
-    """Where event rows lie: a dataset, or what a server holds of one viewer and one request."""
-
-    @property
-    def events(self) -> Mapping[str, Column]:
-        """The columns of `events.arrow` that are read here."""
-
-    @property
-    def counters_day(self) -> Column:
-        """Nightly counters, (timed rows, K)."""
-
-    @property
-    def counters_event(self) -> Column:
-        """Counters as of the request, (timed rows, K)."""
-
-    @property
-    def counter_names(self) -> tuple[str, ...]:
-        """Names of the K counters."""
-
-    @property
-    def objectives(self) -> tuple[str, ...]:
-        """Labels that the rows have."""
-
-    @property
-    def session_gap_s(self) -> float:
-        """A longer pause starts a new session."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

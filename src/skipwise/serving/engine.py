@@ -173,11 +173,16 @@ class Engine:
             StateError: The state is out of reach.
             StorageError: The disk is full.
         """
-        for facts in videos:
-            line = VideoPosted(facts)
-            self.store.put(
-                f"{VIDEO_PREFIX}{facts.video_id}", msgspec.json.encode(facts), pack_line(line)
-            )
+        self.store.put_all(
+            [
+                (
+                    f"{VIDEO_PREFIX}{facts.video_id}",
+                    msgspec.json.encode(facts),
+                    pack_line(VideoPosted(facts)),
+                )
+                for facts in videos
+            ]
+        )
         self.catch_up()
 
     def score(self) -> tuple[int, dict[str, Any]]:

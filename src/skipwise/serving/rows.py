@@ -26,6 +26,7 @@ from skipwise.features.stretches import (
     Plan,
     Stretches,
     View,
+    Views,
     read_stretches,
 )
 from skipwise.features.visibility import live_prefix
@@ -38,7 +39,7 @@ from skipwise.serving.names import Names, name_of
 from skipwise.serving.past import SALT, Past
 
 Codes = NDArray[np.int64]
-LIVE = View(mode="progressive")
+LIVE = Views.same(View(mode="progressive"), 1)
 _NONE = Column([np.empty(0, dtype=np.float32)], np.dtype(np.float32))
 
 
@@ -114,7 +115,7 @@ def lay_out(
         candidate_offsets=np.array([0, asked]),
         candidate_rows=np.arange(number, number + asked),
         candidate_prefix=np.full(asked, prefix - start),
-        view=(LIVE,),
+        views=LIVE,
     )
     read = read_stretches(rows, plan, np.zeros(1, dtype=np.int64))
     return _as_asked(read, catalogue, videos, viewer)

@@ -79,7 +79,10 @@ def test_documents_have_versions_and_tell_others(store: Store) -> None:
     assert store.get("score") == (2, b"2")
     store.put("video/x", b"x")
     assert store.names("video/") == ["video/x"]
-    assert payloads(store) == [b"score changed"]
+    store.put_all([("video/y", b"y", b"y came"), ("video/x", b"z", b"x changed")])
+    assert store.names("video/") == ["video/x", "video/y"]
+    assert store.get("video/x") == (2, b"z")
+    assert payloads(store) == [b"score changed", b"y came", b"x changed"]
 
 
 def test_a_viewer_is_forgotten(store: Store) -> None:

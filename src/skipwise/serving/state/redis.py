@@ -128,6 +128,14 @@ class RedisStore:
                 pipe.xadd(LOG, {"p": notice})
             return int(pipe.execute()[1])
 
+    def put_all(self, documents: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Write many documents and their notices."""
+        with self._told(), self.redis.pipeline() as pipe:
+            for name, value, notice in documents:
+                pipe.hset(DOCUMENTS, name, value).hincrby(VERSIONS, name)
+                pipe.xadd(LOG, {"p": notice})
+            pipe.execute()
+
     def prune(self, settings: StateSettings, now_s: int, keep_after: str) -> int:
         """Forget what is past its time or number."""
         gone = 0

@@ -153,16 +153,13 @@ class SqliteStore:
     def put(self, name: str, value: bytes, notice: bytes | None = None) -> int:
         """Write a document and its notice."""
         with self._transaction() as connection:
-            (version,) = connection.execute(
-                "insert into documents values (?, 1, ?) on conflict (name) do update set "
-                "version = version + 1, value = excluded.value returning version",
-                (name, value),
-            ).fetchone()
-            if notice is not None:
-                connection.execute(
-                    "insert into log (at_s, payload) values (?, ?)", (int(time.time()), notice)
-                )
-            return int(version)
+            return _put(connection, name, value, notice)
+
+    def put_all(self, documents: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Write many documents and their notices."""
+        with self._transaction() as connection:
+            for name, value, notice in documents:
+                _put(connection, name, value, notice)
 
     def prune(self, settings: StateSettings, now_s: int, keep_after: str) -> int:
         """Forget what is past its time or number."""
@@ -272,6 +269,19 @@ class SqliteStore:
             f"{self.path} is damaged ({what}); it must be live state as a server left it. Put a "
             "copy back, or move it away and start again with --data."
         )
+
+
+def _put(connection: sqlite3.Connection, name: str, value: bytes, notice: bytes | None) -> int:
+    (version,) = connection.execute(
+        "insert into documents values (?, 1, ?) on conflict (name) do update set "
+        "version = version + 1, value = excluded.value returning version",
+        (name, value),
+    ).fetchone()
+    if notice is not None:
+        connection.execute(
+            "insert into log (at_s, payload) values (?, ?)", (int(time.time()), notice)
+        )
+    return int(version)
 
 
 def digest(entry_id: str) -> bytes:

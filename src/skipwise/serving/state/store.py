@@ -110,6 +110,9 @@ class Store(Protocol):
     def put(self, name: str, value: bytes, notice: bytes | None = None) -> int:
         """Write a document, with a line of the log that tells others; returns its version."""
 
+    def put_all(self, documents: Sequence[tuple[str, bytes, bytes]]) -> None:
+        """Write (name, value, notice) of many documents at once."""
+
     def prune(self, settings: StateSettings, now_s: int, keep_after: str) -> int:
         """Forget viewers past their time or number, and the log before a cursor and its days.
 
