@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format bench-evaluation bench-serve clean
+.PHONY: setup demo test check format bench-evaluation bench-serve fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,6 +30,12 @@ format: setup
 
 bench-evaluation: setup
 	$(BIN)/python benchmarks/evaluation.py
+
+fuzz: setup   # 14 ways in, 1,000 cases each
+	SKIPWISE_FUZZ_CASES=1000 $(BIN)/python -m pytest -n 0 tests/serving/test_fuzz.py
+
+soak: setup   # ten minutes of load; memory must stay flat
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 bench-serve: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py

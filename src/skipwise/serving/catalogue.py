@@ -13,10 +13,11 @@ Reads `features.vocabulary` and `model.request`; is read by `rows`, `models` and
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from skipwise.features.dataset import Dataset
@@ -32,16 +33,23 @@ STRANGERS = 1024
 _CHUNK = 1024
 
 
-class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What is known of a video; the body of `PUT /v1/videos`."""
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Milliseconds = Annotated[int, Meta(ge=10**11, le=10**14, description="UTC, ms since 1970")]
+"""1973 to 5138; an earlier time is in seconds."""
+Length = Annotated[int, Meta(ge=1, le=7 * 86_400_000, description="ms")]
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
-    video_id: str
-    author_id: str | None = None
-    topics: tuple[str, ...] = ()
-    duration_ms: int | None = None
-    uploaded_at_ms: int | None = None
+
+class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What is known of a video; one of the body of `PUT /v1/videos`."""
+
+    video_id: Id
+    author_id: Id | None = None
+    topics: Annotated[tuple[Id, ...], Meta(max_length=20)] = ()
+    duration_ms: Length | None = None
+    uploaded_at_ms: Milliseconds | None = None
     eligible: bool = True
-    extras: dict[str, str | float | int | bool | None] = {}
+    extras: Annotated[dict[Id, Id | float | Whole | bool | None], Meta(max_length=100)] = {}
 
 
 class LiveCatalogue:

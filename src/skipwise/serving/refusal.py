@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from skipwise.errors import SkipwiseError, StateError, StorageError
-from skipwise.serving.wire import EARLIEST_MS, Problem
+from skipwise.serving.wire import Problem
 
 Body = TypeVar("Body")
 _SHOWN = 80
@@ -103,7 +103,7 @@ def _of_validation(said: str, body: bytes) -> Refusal:
     else:
         must_be = what.removeprefix("Expected ").removeprefix("Invalid ")
         value = _value_at(body, path)
-        if field.endswith("_at_ms") and value.lstrip("-").isdigit() and int(value) < EARLIEST_MS:
+        if field.endswith("_at_ms") and value.lstrip("-").isdigit() and abs(int(value)) < 10**11:
             must_be += ": UTC milliseconds since 1970; this looks like seconds"
     return Refusal(
         422,

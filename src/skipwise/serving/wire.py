@@ -13,20 +13,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from skipwise.serving.catalogue import VideoFacts
+from skipwise.serving.catalogue import Id, Length, Milliseconds, VideoFacts
 
 EVENTS_AT_MOST = 1000
 CANDIDATES_AT_MOST = 2000
 FEED_AT_MOST = 200
 VIDEOS_AT_MOST = 1000
-EARLIEST_MS = 10**11
-"""March 1973: an earlier time is in seconds."""
-FARTHEST_MS = 10**14
 
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
-Milliseconds = Annotated[
-    int, Meta(ge=EARLIEST_MS, le=FARTHEST_MS, description="UTC, ms since 1970")
-]
 Duration = Annotated[int, Meta(ge=0, le=7 * 86_400_000, description="ms")]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
@@ -39,7 +32,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     video_id: Id
     shown_at_ms: Milliseconds
     watch_ms: Duration | None = None
-    duration_ms: Annotated[int, Meta(ge=1, le=7 * 86_400_000)] | None = None
+    duration_ms: Length | None = None
     surface: Id | None = None
     request_id: Id | None = None
     position: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None

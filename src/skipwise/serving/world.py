@@ -25,6 +25,8 @@ from skipwise.serving.state.store import START, Store
 from skipwise.serving.wire import Event, LateOutcome
 
 Sums = NDArray[np.float64]
+VIDEOS_AT_MOST = 20_000_000
+"""Past so many, a video that only events name stays a stranger."""
 
 
 class Viewed(msgspec.Struct, frozen=True, tag="viewed"):
@@ -140,7 +142,7 @@ class World:
     def _viewed(self, line: Viewed) -> None:
         event = line.event
         self.on_view(line)
-        if not self.catalogue.knows(event.video_id):
+        if not self.catalogue.knows(event.video_id) and len(self.catalogue) < VIDEOS_AT_MOST:
             self.catalogue.put(VideoFacts(video_id=event.video_id, duration_ms=event.duration_ms))
             self.grow()
         code = self.catalogue.code(event.video_id)
