@@ -35,7 +35,7 @@ fuzz: setup   # 14 ways in, 1,000 cases each
 	SKIPWISE_FUZZ_CASES=1000 $(BIN)/python -m pytest -n 0 tests/serving/test_fuzz.py
 
 soak: setup   # ten minutes of load; memory must stay flat
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
 
 bench-serve: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py

@@ -22,7 +22,6 @@ from typing import Any
 import httpx
 import ibis
 import numpy as np
-import psutil
 import torch
 
 import skipwise
@@ -177,7 +176,7 @@ def sample(number: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def served(run: Path, data: Path, url: str, port: int, workers: int) -> Iterator[psutil.Process]:
+def served(run: Path, data: Path, url: str, port: int, workers: int) -> Iterator[int]:
     """Run the command."""
     command = [
         *(sys.executable, "-m", "skipwise.cli.main", "serve", str(run), "--data", str(data)),
@@ -191,7 +190,7 @@ def served(run: Path, data: Path, url: str, port: int, workers: int) -> Iterator
                 if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:
                     break
             time.sleep(0.1)
-        yield psutil.Process(process.pid)
+        yield process.pid
     finally:
         process.terminate()
         process.wait(60)
@@ -290,9 +289,25 @@ def loads(videos: list[str], viewers: int) -> dict[str, list[bytes]]:
     }
 
 
-def cpu_s(process: psutil.Process) -> float:
-    family = [process, *process.children(recursive=True)]
-    return sum(sum(each.cpu_times()[:2]) for each in family)
+def family(pid: int) -> list[int]:
+    """Return a process and all it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in children for each in family(int(child)))]
+
+
+def cpu_s(pid: int) -> float:
+    """Return what a server has computed so far, seconds of CPU."""
+    ticks = 0
+    for each in family(pid):
+        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mib(pid: int) -> float:
+    """Return what a server holds in memory."""
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in family(pid))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def stages(port: int) -> dict[str, tuple[float, float]]:
@@ -365,10 +380,7 @@ def measured(
                     rows.append({"what": load, **about, **row})
                     _say(rows[-1])
             rows.append({**about, **freshness(port, videos, 50 if SHORT else 500)})
-            memory = process.memory_info().rss + sum(
-                each.memory_info().rss for each in process.children(recursive=True)
-            )
-            rows.append({"what": "memory", **about, "server_mib": memory / 2**20})
+            rows.append({"what": "memory", **about, "server_mib": memory_mib(process)})
     return rows
 
 
