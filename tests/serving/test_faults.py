@@ -216,6 +216,43 @@ def test_a_clock_that_goes_back_does_not_hide_what_was_seen(
     assert engine.rank(request, "r").items == engine.rank(at_its_end, "r").items
 
 
+def test_a_restart_comes_to_the_same_state_from_a_snapshot_and_the_log(
+    engine: Engine, small_run: TrainedRun, small_dataset: Dataset, videos: list[str]
+) -> None:
+    def views(first: int) -> EventBatch:
+        return EventBatch(
+            events=tuple(
+                Event(
+                    event_id=f"e{place}",
+                    viewer_id=f"v{place % 3}",
+                    video_id=(*videos[:4], "only in the log")[place % 5],
+                    shown_at_ms=1_700_000_000_000 + place * 40_000_000,
+                    watch_ms=place * 700,
+                    duration_ms=30_000,
+                )
+                for place in range(first, first + 12)
+            )
+        )
+
+    def answer(of: Engine) -> object:
+        asked = RankRequest(
+            viewer_id="v1",
+            candidates=(*videos[:8], "only in the log"),
+            requested_at_ms=1_701_000_000_000,
+            explain=True,
+        )
+        return of.rank(asked, "r").items
+
+    engine.keep([views(0)])
+    engine.write_down(at_least=1)
+    engine.keep([views(12)])
+    engine.forget("v2")
+    assert engine.prune() == 0
+    again = open_engine(small_run.path, small_dataset.path, engine.store)
+    assert answer(again) == answer(engine)
+    assert again.held("v2") is None
+
+
 def _until(holds: Any) -> None:
     for _ in range(1500):
         if holds():

@@ -32,7 +32,7 @@ from skipwise.serving.past import GLANCE_BIT, Past
 from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, SlateSettings, Step
 from skipwise.serving.rows import Ask
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
-from skipwise.serving.state.store import StateSettings, Store
+from skipwise.serving.state.store import START, StateSettings, Store
 from skipwise.serving.wire import (
     EventBatch,
     FeedRequest,
@@ -99,8 +99,9 @@ class Engine:
         self.problems: dict[str, str] = {}
         """What this process does without, by part; told in `/ready`."""
         self._last_known: OrderedDict[str, bytes | None] = OrderedDict()
-        self._snapshot_at = 0
-        self._lines = 0
+        self._lines = self._written_lines = 0
+        self._written_until = START
+        """The log up to here is in a snapshot, so it may be cut."""
         self._read_documents({SCORE_DOCUMENT, LINE_UP})
 
     def keep(self, batches: Sequence[EventBatch]) -> list[tuple[int, int]]:
@@ -205,20 +206,29 @@ class Engine:
         return self.score()
 
     def write_down(self, *, at_least: int = SNAPSHOT_EVERY) -> None:
-        """Write the world down when so many lines have been followed since, and prune.
+        """Write the world down when so many lines have been followed since.
 
         Raises:
             StateError: The state is out of reach.
             StorageError: The disk is full.
         """
-        self.world.follow(self.store)
-        if self._lines - self._snapshot_at < at_least:
+        self._lines += self.world.follow(self.store)
+        if self._lines - self._written_lines < at_least:
             return
-        self._snapshot_at = self._lines
+        self._written_lines = self._lines
         with self.world.lock:
             cursor, packed = self.world.cursor, pack_world(self.world)
         self.store.put(WORLD_DOCUMENT, packed)
-        self.store.prune(self.settings.state, self.clock() // 1000, cursor)
+        self._written_until = cursor
+
+    def prune(self) -> int:
+        """Forget what is past its time or number; returns how many viewers were.
+
+        Raises:
+            StateError: The state is out of reach.
+            StorageError: The disk is full.
+        """
+        return self.store.prune(self.settings.state, self.clock() // 1000, self._written_until)
 
     def check_time(self, at_ms: int) -> str | None:
         """Say what is wrong with a time, None where it is fine."""
@@ -242,6 +252,8 @@ class Engine:
         if world.changed_documents:
             changed, world.changed_documents = world.changed_documents, set()
             self._read_documents(changed)
+        while world.forgotten_viewers:
+            self._last_known.pop(world.forgotten_viewers.pop(), None)
         with world.lock:
             for model in self.models.every():
                 model.videos.follow(world.catalogue)

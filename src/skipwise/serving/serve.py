@@ -73,8 +73,7 @@ def serve(service: Service, progress: Progress = SILENT) -> None:
     prepare_state(
         service.run, service.data, store, service.settings.serving.state, progress=progress
     )
-    if service.workers == 1:
-        open_engine(service.run, service.data, store, service.settings.serving)
+    open_engine(service.run, service.data, store, service.settings.serving)  # or say why not
     store.close()
     os.environ[_VARIABLE] = json.dumps(_as_values(service))
     with tempfile.TemporaryDirectory(prefix="skipwise-metrics-") as folder:

@@ -172,6 +172,8 @@ class Worker:
                 if beats % 60 == 1:
                     await self.apart(self._measure)
                     await self.apart(self.engine.write_down)
+                if beats % 7200 == 10:
+                    await self.apart(self.engine.prune)
 
     def close(self) -> None:
         """Finish what was begun, and write the world down."""

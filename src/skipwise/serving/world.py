@@ -91,6 +91,8 @@ class World:
         self.changed_videos: set[int] = set()
         """Codes whose facts have changed since a model last bound them."""
         self.changed_documents: set[str] = set()
+        self.forgotten_viewers: set[str] = set()
+        """Whom a process must not remember either."""
         self.on_view: Callable[[Viewed], None] = lambda _: None
         """Who is told of each view."""
         self.grow()
@@ -126,8 +128,8 @@ class World:
                 self.grow()
             case DocumentChanged(name=name):
                 self.changed_documents.add(name)
-            case ViewerForgotten():
-                pass
+            case ViewerForgotten(viewer_id=viewer_id):
+                self.forgotten_viewers.add(viewer_id)
 
     def grow(self) -> None:
         """Make room for every code there is."""
