@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format bench-evaluation bench-serve fuzz soak clean
+.PHONY: setup demo test check format bench-evaluation bench-quality bench-serve fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -39,6 +39,9 @@ soak: setup   # ten minutes of load; memory must stay flat
 
 bench-serve: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
+
+bench-quality: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py
 
 clean:
 	rm -rf .venv demo benchmarks/out

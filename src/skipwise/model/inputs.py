@@ -50,6 +50,9 @@ class InputSettings:
     """Whether surface, hour, gap, place and run of glances are read."""
     use_feedback: bool = True
     """Whether the encoder sees how past events ended; off, every past event looks alike."""
+    use_skips: bool = True
+    """Whether runs of glances and counts of glances are read. With `encoder.past=positives` off
+    means that no skip enters as such; rates of other objectives still count them as outcomes."""
 
     def __post_init__(self) -> None:
         check_setting("inputs.id_dropout", self.id_dropout, at_least=0, below=1)
@@ -238,6 +241,9 @@ class InputLayer(nn.Module):
             }
         )
         self.counters = CounterFeatures(sizes.counters, settings.counter_prior)
+        of_glances = [name.endswith((".glance", ".glance_known")) for name in sizes.counters]
+        self.counts_of_glances: Tensor
+        self.register_buffer("counts_of_glances", torch.tensor(of_glances), persistent=False)
 
     def forward(self, batch: Batch) -> Inputs:
         """Embed a batch."""
@@ -285,6 +291,8 @@ class InputLayer(nn.Module):
 
     def counter_features(self, counters_MK: Tensor) -> Tensor:
         """Return (M, F) standardised features of raw counters; zeros where they are not used."""
+        if not self.settings.use_skips:
+            counters_MK = counters_MK.masked_fill(self.counts_of_glances, 0.0)
         counters_MF: Tensor = self.counters(counters_MK)
         return counters_MF if self.settings.use_counters else torch.zeros_like(counters_MF)
 
@@ -318,6 +326,8 @@ class InputLayer(nn.Module):
 
     def _context_tables(self, context: ContextBatch) -> tuple[list[nn.Module], list[Tensor]]:
         names = list(self.context) if self.settings.use_context else []
+        if not self.settings.use_skips:
+            names = [name for name in names if name != "run"]
         return [self.context[name] for name in names], [getattr(context, name) for name in names]
 
 

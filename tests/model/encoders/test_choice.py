@@ -11,7 +11,14 @@ from skipwise.labels.feedback import GROUP_OF, Group
 from skipwise.model.encoder import KINDS, WHOLE_HISTORY, EncoderSettings
 from skipwise.model.encoders.choice import ENCODERS
 from tests.models import LIVE, stacked, tiny_settings, untrained
-from tests.worlds import days_of, timed_rows, with_other_outcomes, with_other_videos
+from tests.worlds import (
+    days_of,
+    timed_rows,
+    with_counters,
+    with_events,
+    with_other_outcomes,
+    with_other_videos,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,6 +91,33 @@ def test_positives_only_means_that_no_other_event_is_read(
     )
     of_positives = with_other_videos(small_dataset, before_last & positive)
     assert np.abs(stacked(model.predict(plan, of_positives)) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [((), True), (("model.inputs.use_skips=false",), False)]
+)
+def test_without_skips_no_count_of_glances_and_no_run_of_them_enters(
+    small_dataset: Dataset, words: tuple[str, ...], told: bool
+) -> None:
+    model = untrained(small_dataset, *words)
+    of_glances = [
+        place
+        for place, name in enumerate(small_dataset.counter_names)
+        if name.endswith((".glance", ".glance_known"))
+    ]
+
+    def more(counters: NDArray[np.float32]) -> NDArray[np.float32]:
+        counters[:, of_glances] += 7
+        return counters
+
+    plan = model.plan(LIVE)
+    before = stacked(model.predict(plan))
+    for edited in (
+        with_counters(small_dataset, more),
+        with_events(small_dataset, glance_run=lambda run: run + 1),
+    ):
+        after = stacked(model.predict(plan, edited))
+        assert bool((np.abs(after - before) > 1e-4).any()) is told
 
 
 @pytest.mark.parametrize("kind", READING)

@@ -1,0 +1,273 @@
+"""Does learning from skips make a better ranker? `make bench-quality` (SHORT=1: minutes).
+
+Real rows (KuaiRand-Pure, protocol D: learns from 25 April - 1 May, measured on 2-3 May) and a
+simulated world whose taste shows through skips alone. Every line of a table is a cell x seed,
+trained and scored once and kept in benchmarks/out/quality by fingerprint: after Ctrl-C the same
+command goes on.
+
+    DATA=folder    KuaiRand-Pure as published, or a prepared dataset (../shared/data/kuairand-pure)
+    TABLES=a,b     only these tables                SEEDS=0,1,2
+    SHORT=1        preset tiny, 2 passes, one seed
+
+A difference is the cell minus the first of its table, its interval by bootstrap over viewers of the
+mean over seeds. Nothing here chooses a default: tune on days before 2 May.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import torch
+from quality_runs import METRICS, OBJECTIVES, SCORES, SLATE, Bench, Cell, Values
+
+import skipwise
+from skipwise.evaluation.bootstrap import interval
+from skipwise.events.read import read_log
+from skipwise.features.dataset import Dataset, day_number
+from skipwise.features.prepare import prepare
+from skipwise.model.encoder import KINDS
+from skipwise.model.experts import MIXERS
+from skipwise.model.watch_heads import WATCH_HEADS
+from skipwise.simulation.log import simulate
+from skipwise.simulation.world import planted_world
+
+OUT = Path(__file__).parent / "out"
+KEPT = OUT / "quality"
+KUAIRAND = Path(__file__).parents[2] / "shared" / "data" / "kuairand-pure"
+SHORT_BUDGET = ("passes_at_most=2", "refit=false")
+NO_SKIP_INPUT = ("model.encoder.past=positives", "model.inputs.use_skips=false")
+NO_SKIP_OBJECTIVE = ("loss.glance=0", "loss.negative=0")
+INDEPENDENT = ("model.objectives.relation=independent",)
+OURS = Cell("ours")
+
+TABLES: Mapping[str, tuple[Cell, ...]] = {
+    "skips": (
+        Cell("input and objective", INDEPENDENT),
+        Cell("input alone", (*INDEPENDENT, *NO_SKIP_OBJECTIVE)),
+        Cell("objective alone", (*INDEPENDENT, *NO_SKIP_INPUT)),
+        Cell("neither", (*INDEPENDENT, *NO_SKIP_INPUT, *NO_SKIP_OBJECTIVE)),
+    ),
+    "encoders": (
+        OURS,
+        *(Cell(kind, (f"model.encoder.kind={kind}",)) for kind in KINDS if kind != "feedback"),
+        *(Cell(name, baseline=name) for name in ("popularity", "video_rate", "fm", "lightgbm")),
+    ),
+    "modes": (
+        OURS,
+        Cell("window", mode="window"),
+        *(
+            Cell(f"progressive, {delay} s late", mode="progressive", delay_s=delay)
+            for delay in (0, 60, 3600, 86_400)
+        ),
+    ),
+    "relations": (
+        OURS,
+        Cell("messages", ("model.objectives.relation=messages",)),
+        Cell("independent", INDEPENDENT),
+    ),
+    "parts": (
+        OURS,
+        Cell("no context", ("model.inputs.use_context=false",)),
+        Cell("one query", ("model.encoder.two_queries=false",)),
+        Cell("no feedback states", ("model.inputs.use_feedback=false",)),
+        Cell("no counters", ("model.inputs.use_counters=false",)),
+        Cell("no pair biases", ("model.encoder.pair_biases=false",)),
+    ),
+    "history": tuple(
+        Cell(f"history {length}", (f"model.encoder.history_length={length}",))
+        for length in (50, 10, 25, 100, 200)
+    ),
+    "predictors": tuple(
+        Cell(name, (*INDEPENDENT, f"model.objectives.predictor={name}")) for name in MIXERS
+    ),
+    "watch": (
+        OURS,
+        *(
+            Cell(name, ("model.objectives.relation=messages", f"model.objectives.watch={name}"))
+            for name in WATCH_HEADS
+        ),
+    ),
+}
+"""Table -> its cells, the reference first."""
+
+ENCODER_ALONE = (
+    "model.inputs.use_counters=false",
+    "model.encoder.history_length=100",
+    "tokens_per_batch=1024",
+    "passes_at_most=6",
+    "refit=false",
+    "daily_share=0.5",
+    "optimizer.learning_rate=0.01",
+    "optimizer.id_learning_rate=0.01",
+    "optimizer.id_weight_decay=0.05",
+)
+PLANTED = tuple(
+    Cell(
+        f"{kind}, {past}",
+        (*ENCODER_ALONE, f"model.encoder.kind={kind}", f"model.encoder.past={past}"),
+        mode="progressive",
+    )
+    for kind in KINDS
+    if kind != "none"
+    for past in ("all", "positives")
+)
+
+
+def main() -> None:
+    """Measure what is asked for, table by table, and keep what was measured after each."""
+    torch.set_num_threads(1)
+    short = bool(os.environ.get("SHORT"))
+    seeds = [int(seed) for seed in os.environ.get("SEEDS", "0" if short else "0,1,2").split(",")]
+    chosen = os.environ.get("TABLES", "planted,p1," + ",".join(TABLES)).split(",")
+    size, budget = ("tiny", SHORT_BUDGET) if short else ("small", ())
+    report = Report(seeds=seeds, size=size, budget=budget)
+    for name in chosen:
+        started = time.monotonic()
+        if name == "planted":
+            bench, cells = replace(_planted_bench(), out=KEPT), PLANTED
+        else:
+            bench, cells = _real_bench(size, budget, p1=name == "p1"), _cells(name)
+        print(f"\n== {name}, preset {bench.size} {' '.join(bench.budget)}, seeds {seeds}")
+        for cell in cells:
+            found = [bench.figures(cell, seed) for seed in seeds]
+            report.add(name, cell, found)
+        print(f"   {time.monotonic() - started:.0f} s")
+
+
+class Report:
+    """What was measured so far, printed and written as it comes."""
+
+    def __init__(self, **facts: Any) -> None:
+        self.facts, self.rows = facts, []
+        self.file = OUT / "quality.json"
+        if self.file.is_file():
+            self.rows = json.loads(self.file.read_text(encoding="utf-8"))["rows"]
+        self.first: dict[str, list[Values]] = {}
+
+    def add(self, table: str, cell: Cell, found: list[Values]) -> None:
+        """Keep, print and write a cell."""
+        first = self.first.setdefault(table, found)
+        row: dict[str, Any] = {"table": table, "cell": cell.name, "words": list(cell.words)}
+        row |= {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in self.facts.items()
+        }
+        row["figures"] = {name: _figure(found, first, name) for name in found[0]}
+        self.rows = [
+            old
+            for old in self.rows
+            if (old["table"], old["cell"], old["size"], old["seeds"])
+            != (table, cell.name, row["size"], row["seeds"])
+        ] + [row]
+        print(f"{cell.name:>28}  " + "  ".join(_shown(row["figures"])))
+        self.write()
+
+    def write(self) -> None:
+        """Write the JSON, whole or not at all."""
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        card = {
+            "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+            "versions": {"skipwise": skipwise.__version__, "torch": torch.__version__},
+            "commit": commit,
+            "seeds": self.facts["seeds"],
+            "rows": self.rows,
+            "ratios": {},
+        }
+        OUT.mkdir(parents=True, exist_ok=True)
+        aside = self.file.with_suffix(".part")
+        aside.write_text(json.dumps(card, indent=1), encoding="utf-8")
+        aside.rename(self.file)
+
+
+def _figure(found: list[Values], first: list[Values], name: str) -> dict[str, Any]:
+    """Mean over seeds and its interval; the difference to the first cell, paired by draw."""
+    mean = np.mean([values[name] for values in found], axis=0)
+    if name.startswith("curve/"):
+        return {"values": mean.tolist()}
+    figure: dict[str, Any] = {
+        "value": float(mean[0]),
+        "by_seed": [float(v[name][0]) for v in found],
+    }
+    if len(mean) > 1:
+        figure |= {key: value for key, value in interval(mean)._asdict().items() if key != "value"}
+    if name in first[0] and found is not first and len(mean) == len(first[0][name]):
+        other = np.mean([values[name] for values in first], axis=0)
+        figure["minus_first"] = (
+            dict(interval(mean - other)._asdict()) if len(mean) > 1 else float(mean[0] - other[0])
+        )
+    return figure
+
+
+def _shown(figures: Mapping[str, Any]) -> Iterable[str]:
+    for objective in OBJECTIVES:
+        values = [figures.get(f"{objective}/{metric}") for metric in METRICS]
+        if all(values):
+            yield f"{objective} " + "/".join(f"{value['value']:.4f}" for value in values if value)
+    for score in SCORES:
+        value = figures.get(f"{score}/glance_at_{SLATE}")
+        if value:
+            yield f"[{score}] GVV@{SLATE} {value['value']:.4f}"
+
+
+def _cells(name: str) -> tuple[Cell, ...]:
+    return (replace(OURS, mode="window"),) if name == "p1" else TABLES[name]
+
+
+def _real_bench(size: str, budget: tuple[str, ...], *, p1: bool) -> Bench:
+    dataset = _real_dataset(Path(os.environ.get("DATA", KUAIRAND)))
+    until, first = ("2022-04-28", "2022-04-29") if p1 else ("2022-05-01", "2022-05-02")
+    return Bench(
+        dataset=dataset,
+        last_training_day=day_number(until),
+        days=(day_number(first), day_number("2022-05-03")),
+        size=size,
+        budget=budget,
+        out=KEPT,
+    )
+
+
+def _real_dataset(data: Path) -> Dataset:
+    if (data / "dataset.json").is_file():
+        return Dataset.open(data)
+    prepared = KEPT / "dataset"
+    if not prepared.is_dir():
+        _prepare(data, prepared)
+    return Dataset.open(prepared)
+
+
+def _planted_bench() -> Bench:
+    folder = KEPT / "planted"
+    if not (folder / "dataset").is_dir():
+        simulate(folder / "log", planted_world(seed=1))
+        _prepare(folder / "log", folder / "dataset")
+    dataset = Dataset.open(folder / "dataset")
+    last = dataset.days[1]
+    return Bench(
+        dataset=dataset,
+        last_training_day=last - 2,
+        days=(last - 1, last),
+        size="tiny",
+        budget=(),
+        out=KEPT,
+    )
+
+
+def _prepare(log: Path, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    connection = ibis.duckdb.connect(threads=1, memory_limit="3GiB")
+    prepare(read_log(log, connection), connection, out)
+    connection.disconnect()
+
+
+if __name__ == "__main__":
+    main()
