@@ -26,7 +26,16 @@ from typing import Any
 import ibis
 import numpy as np
 import torch
-from quality_runs import METRICS, OBJECTIVES, SCORES, SLATE, Bench, Cell, Values
+from quality_runs import (
+    METRICS,
+    OBJECTIVES,
+    SCORE_CHANGE,
+    SCORES,
+    SLATE,
+    Bench,
+    Cell,
+    Values,
+)
 
 import skipwise
 from skipwise.evaluation.bootstrap import interval
@@ -154,6 +163,7 @@ class Report:
 
     def add(self, table: str, cell: Cell, found: list[Values]) -> None:
         """Keep, print and write a cell."""
+        found = [values | _of_the_score(values) for values in found]
         first = self.first.setdefault(table, found)
         row: dict[str, Any] = {"table": table, "cell": cell.name, "words": list(cell.words)}
         row |= {
@@ -187,6 +197,16 @@ class Report:
         aside = self.file.with_suffix(".part")
         aside.write_text(json.dumps(card, indent=1), encoding="utf-8")
         aside.rename(self.file)
+
+
+def _of_the_score(values: Values) -> Values:
+    """Return what the skips' part of the score changes in the first places, draw by draw."""
+    with_skips, without = SCORES
+    return {
+        name.replace(with_skips, SCORE_CHANGE): found - values[name.replace(with_skips, without)]
+        for name, found in values.items()
+        if name.startswith(f"{with_skips}/")
+    }
 
 
 def _figure(found: list[Values], first: list[Values], name: str) -> dict[str, Any]:

@@ -47,6 +47,7 @@ SCORES = {
     "skips in the score": ScoreWeights(),
     "no skips in the score": ScoreWeights(glance_power=0.0, negative_power=0.0),
 }
+SCORE_CHANGE = "skips minus no skips in the score"
 CURVE_AT_S = (3.0, 7.0, 18.0)
 SOURCE = Path(__file__).parents[1] / "src" / "skipwise"
 CODE = ("labels", "features", "model", "training", "evaluation")
