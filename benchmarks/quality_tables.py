@@ -26,6 +26,8 @@ def main() -> None:
     rows = list(json.loads(OUT.read_text(encoding="utf-8"))["rows"])
     for table in dict.fromkeys(row["table"] for row in rows):
         chosen = [row for row in rows if row["table"] == table and row["size"] == size]
+        seeds = max((row["seeds"] for row in chosen), key=len, default=[])
+        chosen = [row for row in chosen if row["seeds"] == seeds]
         if chosen:
             print(f"\n### {table}\n\nseeds {chosen[0]['seeds']}\n")
             print("\n".join(_figures(chosen)))
