@@ -141,6 +141,8 @@ def _plot(rows: list[dict[str, Any]]) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, objective in zip(panels, OBJECTIVES[:2], strict=True):
         for place, row in enumerate(rows):
+            if f"loss.{objective}=0" in row["words"]:
+                continue  # it was not learnt
             found = row["figures"][f"{objective}/auc"]["minus_first"]
             axes.plot([found["low"], found["high"]], [place, place], color="#4c72b0")
             axes.plot(found["value"], place, "o", color="#4c72b0", markersize=4)
