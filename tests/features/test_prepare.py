@@ -306,3 +306,16 @@ class _HeardTask:
 def test_settings_out_of_range_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(SettingError, match=next(iter(change))):
         PrepareSettings(**change)  # type: ignore[arg-type]
+
+
+def test_a_source_brings_its_own_rule_of_a_glance(connection: Connection, tmp_path: Path) -> None:
+    """A short watch of unknown length: unknown, or no glance where the source's figures say so."""
+    unknown_length = Told(viewer_id="bob", video_id="e", shown_s=200, watch_s=1, duration_s=None)
+    log = small_log(connection, [*LOG, unknown_length], CATALOGUE)
+    published = replace(log, description=replace(log.description, glance_needs_duration=False))
+    found = {}
+    for name, each in (("masked", log), ("published", published)):
+        prepare(each, connection, tmp_path / name)
+        found[name] = Dataset.open(tmp_path / name).description["labels"]["glance"]
+    assert found["published"]["known"] == found["masked"]["known"] + 1
+    assert found["published"]["positive"] == found["masked"]["positive"]

@@ -18,7 +18,7 @@ from skipwise.cli.console import ConsoleProgress, draw_bars, draw_table, open_co
 from skipwise.events.read import EventLog, read_log
 from skipwise.events.summary import HISTOGRAM_EDGES_S, LogSummary, summarise
 from skipwise.features.dataset import Dataset
-from skipwise.features.prepare import PrepareSettings, prepare
+from skipwise.features.prepare import PrepareSettings, prepare, settings_of
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import WorldSettings
 
@@ -91,10 +91,11 @@ def prepare_command(
 
     Example: skipwise prepare KuaiRand-Pure --out dataset
     """
-    settings = settings_from(PrepareSettings(), config, overrides)
+    settings_from(PrepareSettings(), config, overrides)  # a mistake is told before the log is read
     with data_engine(memory, threads) as connection:
         progress = ConsoleProgress()
         log = read_log(path, connection, source=source, mapping=mapping, progress=progress)
+        settings = settings_from(settings_of(log.description), config, overrides)
         prepare(log, connection, out, settings, progress)
     show_dataset(Dataset.open(out), log)
 
@@ -139,6 +140,12 @@ def show_dataset(dataset: Dataset, log: EventLog) -> None:
         if counts["known"]
     ]
     console.print(draw_table("Labels", ("label", "known", "positive", "share"), labels))
+    if not dataset.label_config.glance_needs_duration:
+        console.print(
+            "A watch of a video of unknown length counts as no glance, as in published figures; "
+            "labels.glance_needs_duration=true leaves it out.",
+            highlight=False,
+        )
     _show_oddities(log)
 
 

@@ -92,6 +92,7 @@ def kuairand_layout(folder: Path) -> Layout:
             time_zone=TIME_ZONE,
             viewer_extras=_VIEWER_EXTRAS,
             video_extras=_VIDEO_EXTRAS,
+            glance_needs_duration=False,  # published figures read a duration of 0 as written
         ),
         events=TableLayout(what="log", files=_found(folder, "log_*.csv"), columns=_EVENTS),
         history=None

@@ -114,6 +114,10 @@ class SourceDescription:
     video_extras: tuple[ExtraColumn, ...] = ()
     """What is known of videos beside the canonical columns."""
 
+    glance_needs_duration: bool = True
+    """Whether a glance of a video of unknown length is unknown. False where the source's published
+    rule, `w < min(3 s, d)`, is read with such a length as 0 s: then it is no glance."""
+
     def __post_init__(self) -> None:
         """Refuse a time zone that does not exist.
 

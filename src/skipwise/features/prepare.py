@@ -21,6 +21,7 @@ from ibis.expr.types import Table, Value
 
 from skipwise.errors import EventError
 from skipwise.events.read import EventLog
+from skipwise.events.schema import SourceDescription
 from skipwise.features.codes import (
     Codes,
     add_codes,
@@ -68,6 +69,11 @@ class PrepareSettings:
         check_setting("session_gap_s", self.session_gap_s, above=0, at_most=7 * 86_400)
 
 
+def settings_of(source: SourceDescription) -> PrepareSettings:
+    """Return the settings a source starts from: the defaults, with its own rule of a glance."""
+    return PrepareSettings(labels=LabelConfig(glance_needs_duration=source.glance_needs_duration))
+
+
 def prepare(
     log: EventLog,
     connection: Connection,
@@ -81,7 +87,7 @@ def prepare(
         log: What a reader made of a source; its tables live in `connection`.
         connection: The engine; its memory limit and threads hold.
         out: The DATASET folder; an old one is replaced.
-        settings: How; the defaults where None.
+        settings: How; what `settings_of` gives for the source where None.
         progress: Who hears how far it is.
 
     Raises:
@@ -90,7 +96,7 @@ def prepare(
             something that is not a dataset.
         StorageError: The disk is full or the folder cannot be written.
     """
-    settings = settings or PrepareSettings()
+    settings = settings or settings_of(log.description)
     check_replaceable(out, "dataset.json", "a prepared dataset")
     span = _span(log.events)
     with replace_folder(out) as folder, steps(connection, progress, _num_steps(log)) as made:

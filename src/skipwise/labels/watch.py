@@ -48,7 +48,7 @@ class LabelConfig:
     """Leaving before this many seconds (or the whole video, if shorter) is a glance."""
     glance_needs_duration: bool = True
     """Off, a watch of a video of unknown length counts as no glance instead of as unknown: the
-    convention of figures that read an unknown duration as 0 s."""
+    convention of figures that read an unknown duration as 0 s, and so the default for KuaiRand."""
     long_from_s: float = 18.0
     """Staying this many seconds (or the whole video, if shorter) is a long view."""
     effective_quantile: float = 0.5
