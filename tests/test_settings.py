@@ -16,7 +16,7 @@ from skipwise.settings import (
     read_settings_file,
     settings_to_dict,
 )
-from skipwise.training.settings import TrainSettings, preset
+from skipwise.training.settings import TrainSettings, preset, size_for
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -188,6 +188,14 @@ def test_every_preset_survives_its_way_through_plain_values(size: str) -> None:
     """What a checkpoint keeps of the settings gives the same settings back."""
     settings = preset(size)
     assert apply_settings(TrainSettings(), settings_to_dict(settings)) == settings
+
+
+def test_the_size_grows_with_the_events() -> None:
+    assert [size_for(number) for number in (1, 4_999_999, 5_000_000, 99_999_999, 10**8)] == [
+        "small", "small", "base", "base", "large",
+    ]  # fmt: skip
+    assert not preset("small").model.inputs.ids
+    assert preset("base").model.inputs.ids
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:

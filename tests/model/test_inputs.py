@@ -79,9 +79,11 @@ def test_padding_is_a_vector_of_zeros(small_dataset: Dataset) -> None:
 
 def test_a_video_is_the_sum_of_what_is_known_of_it(small_dataset: Dataset) -> None:
     """id + author + mean topic + duration + extras, table by table."""
-    model = untrained(small_dataset)
+    model = untrained(small_dataset, "model.inputs.ids=true")
     batch = model.batch(View())
     layer, videos = model.model.inputs, batch.videos
+    assert layer.video is not None
+    assert layer.author is not None
     found = inputs_of(model, batch).candidates_MD
     with torch.no_grad():
         for place, video in enumerate(batch.candidate_video[:20].tolist()):
@@ -96,8 +98,19 @@ def test_a_video_is_the_sum_of_what_is_known_of_it(small_dataset: Dataset) -> No
             torch.testing.assert_close(found[place], expected)
 
 
+def test_without_ids_videos_of_the_same_content_are_the_same(small_dataset: Dataset) -> None:
+    for word, same in (("false", True), ("true", False)):
+        model = untrained(small_dataset, f"model.inputs.ids={word}")
+        batch = model.batch(View())
+        known = inputs_of(model, batch).candidates_MD
+        unseen = dataclasses.replace(
+            batch, videos=dataclasses.replace(batch.videos, video=batch.videos.video * 0 + UNSEEN)
+        )
+        assert torch.equal(inputs_of(model, unseen).candidates_MD, known) is same
+
+
 def test_an_id_is_hidden_now_and_then_in_training_and_never_after(small_dataset: Dataset) -> None:
-    model = untrained(small_dataset, "model.inputs.id_dropout=0.5")
+    model = untrained(small_dataset, "model.inputs.ids=true", "model.inputs.id_dropout=0.5")
     batch = model.batch(View())
     known = inputs_of(model, batch).candidates_MD
     torch.testing.assert_close(inputs_of(model, batch).candidates_MD, known, rtol=0, atol=0)

@@ -77,7 +77,15 @@ def test_every_relation_predicts_every_objective(relation: Relation) -> None:
         assert ((chance > 0) & (chance < 1)).all(), name
         assert chance.std() > 0, name
     assert ((found.expected_watch_s >= 0) & (found.expected_watch_s <= 300)).all()
-    assert (found.curve is not None) is (relation == "curve")
+    assert found.curve is not None
+    cut = relation == "curve"
+    assert set(predictor(relation).towers).isdisjoint(CURVE_CUTS) is cut
+
+
+def test_a_watch_head_stands_in_place_of_the_curve() -> None:
+    found = predictions(predictor("messages", watch="seconds"))
+    assert found.curve is None
+    assert found.watch_loss is not None
 
 
 @pytest.mark.parametrize("relation", RELATIONS)

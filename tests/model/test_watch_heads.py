@@ -140,4 +140,4 @@ def test_an_unknown_watch_is_no_nan(name: str) -> None:
 
 def test_a_head_beside_a_curve_is_refused() -> None:
     with pytest.raises(SettingError, match=r"objectives.watch = 'd2q' with relation = 'curve'"):
-        tiny_settings("model.objectives.watch=d2q")
+        tiny_settings("model.objectives.relation=curve", "model.objectives.watch=d2q")

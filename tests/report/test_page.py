@@ -251,13 +251,13 @@ def test_a_run_without_curves_messages_or_pairs_says_so(
         "model": {
             "inputs": {"use_feedback": False},
             "encoder": {"two_queries": False, "pair_biases": False},
-            "objectives": {"relation": "independent"},
+            "objectives": {"relation": "independent", "watch": "log"},
         },
     }  # fmt: skip
     train(small_dataset, tmp_path / "run", apply_settings(preset("tiny"), plainest))
     page = read(write_report(tmp_path / "run"))
     for said in (
-        "This run has no watch curves: its relation mode is independent",
+        "This run has no watch curves: its watch time is predicted by the head 'log'",
         "objectives do not listen to each other",
         "no pair biases to show",
         "does not see how past events ended",

@@ -70,7 +70,8 @@ def test_a_planted_look_at_skips_is_found(findings: Findings, small_dataset: Dat
 
 
 def test_a_curve_is_the_predictions_curve(findings: Findings, small_dataset: Dataset) -> None:
-    """P(glance) = 1 - S(3 s) for videos longer than that."""
+    """Where objectives are cuts of it, P(glance) = 1 - S(3 s) for videos longer than that."""
+    findings.run.model.predictor.relation = "curve"
     curves = read(findings, small_dataset).curves
     assert curves is not None
     selected = np.zeros(small_dataset.num_events, dtype=bool)

@@ -36,7 +36,9 @@ def train_command(
     until: Annotated[
         str | None, typer.Option(help="Last day to learn from, inclusive; else the last there is.")
     ] = None,
-    size: Annotated[str, typer.Option("--preset", help="tiny, small, base or large.")] = "small",
+    size: Annotated[
+        str, typer.Option("--preset", help="auto (by the data), tiny, small, base, large.")
+    ] = "auto",
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training stopped.")] = False,
     replace: Annotated[
@@ -53,8 +55,13 @@ def train_command(
     """
     from skipwise.training.checkpoint import RUN_FILE
     from skipwise.training.fit import train
-    from skipwise.training.settings import preset
+    from skipwise.training.settings import preset, size_for
 
+    opened = Dataset.open(dataset)
+    if size == "auto":
+        num_events = int(opened.description["num_timed_events"])
+        size = size_for(num_events)
+        _say_size(size, num_events)
     settings = settings_from(preset(size), config, overrides)
     if (out / RUN_FILE).is_file() and not replace:
         raise RunError(
@@ -67,7 +74,7 @@ def train_command(
             "Go on with the same command and --resume, or say --replace."
         )
     train(
-        Dataset.open(dataset),
+        opened,
         out,
         settings,
         last_day=None if until is None else day_from(until, "--until"),
@@ -171,6 +178,18 @@ def show_card(card: Mapping[str, Any]) -> None:
 
 def _mode(name: str) -> Mode:
     return next(mode for mode in MODES if mode == name)
+
+
+def _say_size(size: str, num_events: int) -> None:
+    """Explain what the preset `auto` chose."""
+    from skipwise.training.settings import PRESETS
+
+    width, _, _, history, ids = PRESETS[size]
+    own = "with" if ids else "without"
+    chosen = f"width {width}, history {history}, {own} vectors for videos and authors"
+    open_console(stderr=True).print(
+        f"preset auto: {num_events:,} events with a time -> {size} ({chosen})", highlight=False
+    )
 
 
 def _show_pass(line: Mapping[str, Any]) -> None:

@@ -45,6 +45,10 @@ class InputSettings:
     content_spread: float = 1.0
     """Spread of the vectors of topics and outcomes at the start, times sqrt(width); others start
     at 0.1. At 1 the encoder finds what tastes have in common much sooner."""
+    ids: bool = True
+    """Whether a video and an author have vectors of their own; off, a video is its topics, length
+    and extras, and its counters say the rest: better where a few hundred thousand events are all
+    there is (docs/log.md)."""
     use_counters: bool = True
     use_context: bool = True
     """Whether surface, hour, gap, place and run of glances are read."""
@@ -223,8 +227,8 @@ class InputLayer(nn.Module):
     def __init__(self, sizes: InputSizes, width: int, settings: InputSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.video = _table(sizes.videos, width)
-        self.author = _table(sizes.authors, width)
+        self.video = _table(sizes.videos, width) if settings.ids else None
+        self.author = _table(sizes.authors, width) if settings.ids else None
         self.topic = _table(sizes.topics, width, settings.content_spread)
         self.duration = _table(sizes.duration_buckets, width)
         self.video_extra = _Extras(sizes.video_categories, sizes.video_numbers, width)
@@ -307,20 +311,20 @@ class InputLayer(nn.Module):
             min=1
         )
         video_UD: Tensor = (
-            self.video(video_U)
-            + self.author(videos.author)
-            + topics_UD
+            topics_UD
             + self.duration(videos.duration_bucket)
             + self.video_extra(videos.categories, videos.numbers)
         )
+        if self.video is not None and self.author is not None:
+            video_UD = video_UD + self.video(video_U) + self.author(videos.author)
         return video_UD
 
     def embed_context(self, context: ContextBatch) -> Tensor:
         """Embed where and when, (..., D)."""
         tables, indices = self._context_tables(context)
         if not tables:
-            return torch.zeros(*context.surface.shape, self.video.weight.shape[1]).to(
-                self.video.weight
+            return self.duration.weight.new_zeros(
+                *context.surface.shape, self.duration.embedding_dim
             )
         return summed(tables, indices)
 

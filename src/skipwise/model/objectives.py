@@ -46,12 +46,12 @@ CURVE_CUTS = ("glance", "effective", "long", "finished")
 class ObjectiveSettings:
     """Shape of the predictor."""
 
-    relation: Relation = "curve"
+    relation: Relation = "messages"
     predictor: str = "groups"
     """What objectives share below their heads: groups, or a baseline of `experts.MIXERS`."""
-    watch: str = "relation"
-    """How watch time is predicted: as the relation has it (the curve, or `log` where there is
-    none), or by a head of `watch_heads.WATCH_HEADS`, which needs a relation without a curve."""
+    watch: str = "curve"
+    """How watch time is predicted: by the watch curve, or, where no objective is a cut of it
+    (relation messages or independent), by a head of `watch_heads.WATCH_HEADS`."""
     shared_experts: int = 2
     group_experts: int = 1
     """Experts that only the objectives of one group read."""
@@ -59,11 +59,11 @@ class ObjectiveSettings:
 
     def __post_init__(self) -> None:
         check_choice("objectives.predictor", self.predictor, MIXERS)
-        check_choice("objectives.watch", self.watch, ("relation", *WATCH_HEADS))
-        if self.relation == "curve" and self.watch != "relation":
+        check_choice("objectives.watch", self.watch, ("curve", *WATCH_HEADS))
+        if self.relation == "curve" and self.watch != "curve":
             raise SettingError(
-                f"objectives.watch = {self.watch!r} with relation = 'curve'; a curve predicts "
-                "watch time itself. Set objectives.relation=messages or independent."
+                f"objectives.watch = {self.watch!r} with relation = 'curve', must be 'curve': it "
+                "predicts watch time itself. Set objectives.relation=messages or independent."
             )
         check_setting("objectives.shared_experts", self.shared_experts, at_least=1, at_most=64)
         check_setting("objectives.group_experts", self.group_experts, at_least=0, at_most=64)
@@ -96,7 +96,7 @@ class Predictions:
     expected_watch_s: Tensor
     """(M,) E[min(w, watch_at_most_s)]; NaN while a curve is trained, where nobody asks."""
     curve: WatchCurve | None
-    """The curve, in `curve` mode."""
+    """The watch curve, unless a watch head stands in its place."""
     watch_loss: Callable[[Tensor], Tensor] | None = None
     """Of a watch head: (M,) watched seconds -> (M,) losses."""
 
@@ -121,8 +121,9 @@ class Predictor(nn.Module):
         self.relation, self.objectives = settings.relation, objectives
         cut = CURVE_CUTS if settings.relation == "curve" else ()
         self.towers = (*(name for name in objectives if name not in cut), WATCH)
-        chosen = "log" if settings.watch == "relation" else settings.watch
-        self.watch = None if settings.relation == "curve" else WATCH_HEADS[chosen](duration_buckets)
+        self.watch = (
+            None if settings.watch == "curve" else WATCH_HEADS[settings.watch](duration_buckets)
+        )
         group_of = {
             name: group
             for group, members in GROUPS.items()
@@ -166,7 +167,7 @@ class Predictor(nn.Module):
             head = _linear(self.heads[name])
             if name != WATCH:
                 head.bias.fill_(_logit(rates[name]))
-            elif self.relation == "curve":
+            elif self.watch is None:
                 drops = -torch.log1p(-torch.tensor(leaving).clamp(1e-4, 0.9999))
                 head.bias[:-1] = torch.log(torch.expm1(drops))
                 head.bias[-1] = 2.0
@@ -212,11 +213,12 @@ class Predictor(nn.Module):
                 watch_loss=guess.loss,
             )
         curve = WatchCurve.from_outputs(outputs[WATCH], cuts.duration_s)
-        logits |= {
-            name: logit
-            for name, logit in cut_logits(curve, cuts).items()
-            if name in self.objectives
-        }
+        if self.relation == "curve":
+            logits |= {
+                name: logit
+                for name, logit in cut_logits(curve, cuts).items()
+                if name in self.objectives
+            }
         return Predictions(
             logits={name: logits[name] for name in self.objectives},
             expected_watch_s=(

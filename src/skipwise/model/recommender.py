@@ -8,6 +8,7 @@
 Reads `inputs`, `encoder`, `objectives`; is read by training, evaluation and serving. No I/O.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -92,7 +93,7 @@ class Recommender(nn.Module):
         self.inputs = InputLayer(sizes, width, settings.inputs)
         self.encoder, self.reader = build_encoder(width, settings.encoder)
         self.gate = nn.Linear(width, 2 * width)
-        counters = self.inputs.counters.width
+        counters = self.inputs.counters.width + NUM_LENGTHS
         self.counter_states = nn.Sequential(nn.Linear(counters, 2 * width), nn.SiLU())
         self.predictor = Predictor(
             9 * width,
@@ -118,6 +119,7 @@ class Recommender(nn.Module):
 
     def score(self, liking_MD: Tensor, disliking_MD: Tensor, inputs: Inputs, cuts: Cuts) -> Scores:
         """Predict from the two readings and the inputs; `inputs.events_BTD` is not read."""
+        counters_MF = torch.cat([inputs.counters_MF, length_features(cuts)], 1)
         features = torch.cat(
             [
                 liking_MD,
@@ -127,11 +129,11 @@ class Recommender(nn.Module):
                 disliking_MD * inputs.candidates_MD,
                 inputs.context_MD,
                 inputs.viewers_MD,
-                self.counter_states(inputs.counters_MF),
+                self.counter_states(counters_MF),
             ],
             dim=1,
         )
-        predictions = self.predictor(self.dropout(features), inputs.counters_MF, cuts)
+        predictions = self.predictor(self.dropout(features), counters_MF, cuts)
         return Scores(predictions=predictions, liking_MD=liking_MD, disliking_MD=disliking_MD)
 
     def encode(self, batch: Batch, inputs: Inputs) -> Tensor:
@@ -232,6 +234,24 @@ class Recommender(nn.Module):
             watch_at_most_s=self.cuts.watch_at_most_s,
             duration_bucket=self._duration_bucket(duration_s),
         )
+
+
+NUM_LENGTHS = 3
+"""How many numbers `length_features` gives."""
+
+
+def length_features(cuts: Cuts) -> Tensor:
+    """Say how long a video is and how long others watch it, as numbers near 0.
+
+        log(1 + s) - log(10), in [-5, 5]; 0 where s is unknown
+
+    Returns:
+        (M, NUM_LENGTHS) float32, for s the duration and the thresholds of effective and finished.
+    """
+    seconds_M3 = torch.stack(
+        [cuts.duration_s, cuts.effective_above_s, cuts.finished_above_s], 1
+    ).float()
+    return torch.nan_to_num(torch.log1p(seconds_M3) - math.log(10), nan=0.0).clamp(-5, 5)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

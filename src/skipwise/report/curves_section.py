@@ -33,12 +33,12 @@ def curves_section(findings: Findings, readings: Readings | None) -> Section:
         findings: The run and its dataset.
         readings: What the model said of the sample; None where there is no dataset.
     """
-    relation = findings.run.settings.model.objectives.relation
+    watch = findings.run.settings.model.objectives.watch
     blocks: tuple[Block, ...]
-    if relation != "curve":
+    if watch != "curve":
         text = (
-            f"This run has no watch curves: its relation mode is {relation}. Train with "
-            "model.objectives.relation=curve to have them."
+            f"This run has no watch curves: its watch time is predicted by the head {watch!r}. "
+            "Train with model.objectives.watch=curve to have them."
         )
         blocks = (Words(role="missing", text=text),)
     elif findings.dataset is None:

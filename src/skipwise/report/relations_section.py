@@ -9,7 +9,7 @@ import math
 
 from matplotlib.figure import Figure
 
-from skipwise.model.objectives import CURVE_CUTS, WATCH
+from skipwise.model.objectives import CURVE_CUTS, WATCH, Predictor
 from skipwise.report.blocks import Chart, Section, Table, Words
 from skipwise.report.cells import number_text
 from skipwise.report.drawing import draw, heat_map
@@ -28,7 +28,7 @@ def relations_section(findings: Findings) -> Section:
         missing = Words(role="missing", text=text)
         return Section(anchor="relations", title=title, blocks=(missing,))
     values = predictor.messages.matrix().detach().double().tolist()
-    names = [_tower_name(name, predictor.relation) for name in predictor.messages.names]
+    names = [_tower_name(name, predictor) for name in predictor.messages.names]
     shown = [
         [math.nan if across == down else value for across, value in enumerate(row)]
         for down, row in enumerate(values)
@@ -69,7 +69,7 @@ def _chart(values: list[list[float]], names: list[str], findings: Findings) -> C
     )
 
 
-def _tower_name(name: str, relation: str) -> str:
+def _tower_name(name: str, predictor: Predictor) -> str:
     if name != WATCH:
         return name
-    return "watch curve" if relation == "curve" else "watch time"
+    return "watch curve" if predictor.watch is None else "watch time"

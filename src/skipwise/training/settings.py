@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from skipwise.model.encoder import EncoderSettings
+from skipwise.model.inputs import InputSettings
 from skipwise.model.losses import LossSettings
 from skipwise.model.objectives import ObjectiveSettings
 from skipwise.model.recommender import ModelSettings
@@ -91,13 +92,16 @@ class TrainSettings:
         check_setting("checkpoints_kept", self.checkpoints_kept, at_least=1, at_most=1000)
 
 
-PRESETS: Mapping[str, tuple[int, int, int, int]] = {
-    "tiny": (16, 1, 2, 50),
-    "small": (32, 1, 2, 100),
-    "base": (64, 1, 4, 200),
-    "large": (128, 2, 8, 200),
+PRESETS: Mapping[str, tuple[int, int, int, int, bool]] = {
+    "tiny": (16, 1, 2, 50, False),
+    "small": (32, 1, 2, 100, False),
+    "base": (64, 1, 4, 200, True),
+    "large": (128, 2, 8, 200, True),
 }
-"""size -> (width, blocks, heads, history length)."""
+"""size -> (width, blocks, heads, history length, vectors for videos and authors)."""
+
+SIZED_BY_EVENTS = (("small", 5_000_000), ("base", 100_000_000))
+"""size -> below how many events with a time `auto` takes it; `large` from the last on."""
 
 
 def preset(size: str = "small") -> TrainSettings:
@@ -113,11 +117,30 @@ def preset(size: str = "small") -> TrainSettings:
     16
     """
     check_choice("preset", size, PRESETS)
-    width, blocks, heads, history = PRESETS[size]
+    width, blocks, heads, history, ids = PRESETS[size]
     return TrainSettings(
         model=ModelSettings(
             width=width,
+            inputs=InputSettings(ids=ids),
             encoder=EncoderSettings(blocks=blocks, heads=heads, history_length=history),
             objectives=ObjectiveSettings(),
         )
     )
+
+
+def size_for(num_events: int) -> str:
+    """Choose a size by how much there is to learn from: what the preset `auto` does.
+
+    Below five million events counters say more of a video than a vector of its own does
+    (measured at 0.15 million, docs/log.md); where the bound lies has not been measured.
+
+    Args:
+        num_events: Events with a time in the dataset.
+
+    >>> size_for(154_071), size_for(20_000_000)
+    ('small', 'base')
+    """
+    for size, below in SIZED_BY_EVENTS:
+        if num_events < below:
+            return size
+    return "large"
