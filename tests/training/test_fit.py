@@ -92,7 +92,10 @@ def test_every_finished_pass_is_reported(small_dataset: Dataset, tmp_path: Path)
 
 def test_without_refit_the_best_weights_are_kept(small_dataset: Dataset, tmp_path: Path) -> None:
     """A run that overshoots after its first pass keeps that pass: the same as one pass alone."""
-    words = ("refit=false", "optimizer.learning_rate=1.0", "optimizer.average=0")
+    words = (
+        "refit=false", "optimizer.learning_rate=0.3", "optimizer.average=0",
+        "model.inputs.ids=true", "model.objectives.relation=curve",
+    )  # fmt: skip
     long = short_run(small_dataset, tmp_path / "long", *words)
     best = long.description["best_pass"]
     assert best < 3, "the learning rate is to be so high that later passes are worse"
@@ -101,7 +104,10 @@ def test_without_refit_the_best_weights_are_kept(small_dataset: Dataset, tmp_pat
 
 
 def test_patience_ends_the_search(small_dataset: Dataset, tmp_path: Path) -> None:
-    words = ("refit=false", "optimizer.learning_rate=1.0", "optimizer.average=0")
+    words = (
+        "refit=false", "optimizer.learning_rate=0.3", "optimizer.average=0",
+        "model.inputs.ids=true", "model.objectives.relation=curve",
+    )  # fmt: skip
     run = short_run(small_dataset, tmp_path / "RUN", *words, "patience=1", "passes_at_most=9")
     assert len(lines_of(run)) == run.description["best_pass"] + 1 < 9
 
