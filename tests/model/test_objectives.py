@@ -32,7 +32,7 @@ INPUTS, WIDE, WIDTH, ROWS = 6, 5, 8, 12
 
 
 def predictor(
-    relation: Relation, objectives: Sequence[str] = OBJECTIVES, **changes: int
+    relation: Relation, objectives: Sequence[str] = OBJECTIVES, **changes: int | str
 ) -> Predictor:
     """A predictor whose every weight is drawn at random."""
     settings = replace(ObjectiveSettings(relation=relation, dropout=0.0), **changes)  # type: ignore[arg-type]
