@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.errors import SettingError
+from skipwise.model.band import Band
 from skipwise.model.encoder import (
     LAG_KNOTS,
     NUM_GROUPS,
@@ -22,9 +23,9 @@ from skipwise.model.encoder import (
     bends,
     check_heads,
     lag_s,
-    slots_of,
     visible_window,
 )
+from skipwise.model.rows import slots_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,6 +33,14 @@ WIDTH, HEADS, PER_HEAD = 8, 2, 4
 UNKNOWN = float("nan")
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+@pytest.fixture(autouse=True, params=[64, 3])
+def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Ten events are one block of attention, or four that each read W back."""
+    for module in ("band", "rows"):
+        monkeypatch.setattr(f"skipwise.model.{module}.BLOCK", request.param)
+    return int(request.param)
 
 
 @dataclass(frozen=True)
@@ -320,6 +329,18 @@ def test_without_a_past_the_history_says_nothing() -> None:
         there = reader(queries_QMD, one.events + 3.0, reading)
     assert torch.equal(here, there)
     assert here.isfinite().all()
+
+
+def test_the_cut_is_by_blocks_where_a_stretch_is_long(block: int) -> None:
+    band = Band.of(10, 4)
+    assert (band.blocks > 1) is (block == 3)
+    values = torch.arange(20.0).view(2, 10)
+    torch.testing.assert_close(band.whole(band.ask(values)), values)
+    if block == 3:
+        assert (band.blocks, band.back) == (4, 3)
+        assert band.read(values, -1.0)[0].tolist() == [-1, -1, -1, 0, 1, 2]
+        assert band.read(values, -1.0)[5].tolist() == [10, 11, 12, 13, 14, 15]
+        assert band.read(values, -1.0)[7].tolist() == [16, 17, 18, 19, -1, -1]
 
 
 def test_candidates_are_numbered_within_their_stretch() -> None:

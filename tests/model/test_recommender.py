@@ -43,6 +43,24 @@ def test_a_stretch_gives_what_each_impression_gives_alone(
     assert_alone_is_the_same(model, view)
 
 
+@pytest.mark.parametrize("slots", [64, 3])
+@pytest.mark.parametrize("view", VIEWS, ids=VIEW_NAMES)
+def test_a_long_stretch_is_read_in_rows_as_it_is_in_one(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, view: View, slots: int
+) -> None:
+    """A stretch of up to 60 events, window 7: blocks of 4 events, rows of few candidates."""
+    model = untrained(small_dataset, SHORT, "model.encoder.blocks=2")
+    plan = model.plan(view)
+    assert plan.num_tokens.max() > 30
+    whole = stacked(model.predict(plan))
+    for module in ("band", "rows"):
+        monkeypatch.setattr(f"skipwise.model.{module}.BLOCK", 4)
+    monkeypatch.setattr("skipwise.model.rows.SLOTS_AT_MOST", slots)
+    in_rows = stacked(model.predict(plan))
+    np.testing.assert_allclose(in_rows, whole, rtol=1e-5, atol=1e-5)
+    assert not np.array_equal(in_rows, whole), "the sums are in another order"
+
+
 @pytest.mark.slow
 @pytest.mark.kuairand
 @pytest.mark.parametrize("blocks", [1, 2])

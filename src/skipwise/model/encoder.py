@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.errors import SettingError
+from skipwise.model.band import Band
 from skipwise.model.dropout import Dropout
 from skipwise.settings import check_choice, check_setting
 
@@ -159,14 +160,16 @@ class HistoryEncoder(nn.Module):
         Returns:
             history_BTD; z_j depends on events up to j alone.
         """
-        length = events_BTD.shape[1]
-        place_T = torch.arange(length, device=events_BTD.device)
-        back_TT = place_T[:, None] - place_T[None, :]
-        outside_TT = (back_TT < 0) | (back_TT >= self.window)
+        band = Band.of(events_BTD.shape[1], self.window)
+        back_QK = band.steps_back.to(events_BTD.device)
+        outside_QK = (back_QK < 0) | (back_QK >= self.window)
         pairs = _Pairs(
-            lag_BFTT=bends(lag_s(time_s_BT, time_s_BT), LAG_KNOTS),
-            step_FTT=bends(back_TT.clamp(min=0).to(events_BTD.dtype).unsqueeze(0), STEP_KNOTS)[0],
-            outside_TT=outside_TT.to(events_BTD.dtype) * HIDDEN,
+            band=band,
+            lag_BFQK=bends(
+                lag_s(band.ask(time_s_BT, torch.nan), band.read(time_s_BT, torch.nan)), LAG_KNOTS
+            ),
+            step_FQK=bends(back_QK.clamp(min=0).to(events_BTD.dtype).unsqueeze(0), STEP_KNOTS)[0],
+            outside_QK=outside_QK.to(events_BTD.dtype) * HIDDEN,
             groups_BTG=functional.one_hot(groups_BT, NUM_GROUPS).to(events_BTD.dtype),
             hidden_BT=(~valid_BT).to(events_BTD.dtype) * HIDDEN,
             timed_BT=(~time_s_BT.isnan()).to(events_BTD.dtype),
@@ -253,8 +256,8 @@ class CandidateReader(Reader):
         Whatever a bias says of the event alone rides along in the key, against a constant in the
         query (`_with_constants`): its group, whether its time is known, whether it is read at all.
         """
-        num_stretches, _, width = history_BTD.shape
-        heads, per_head = self.heads, width // self.heads
+        num_stretches, heads = reading.num_stretches, self.heads
+        per_head = history_BTD.shape[-1] // heads
         own_BTF = torch.cat(
             [
                 reading.groups_BTG,
@@ -265,8 +268,8 @@ class CandidateReader(Reader):
         )
         own_BHTF = own_BTF.unsqueeze(1).expand(-1, heads, -1, -1)
         key_BHTd, value_BHTd = (
-            part.unflatten(-1, (heads, per_head)).transpose(1, 2)
-            for part in self.key_value(history_BTD).chunk(2, dim=-1)
+            part.view(*part.shape[:-1], heads, per_head).transpose(1, 2)
+            for part in reading.laid_out(self.key_value(history_BTD)).chunk(2, dim=-1)
         )
         no_key_H1d, no_value_H1d = (part.view(heads, 1, per_head) for part in self.no_past.chunk(2))
         no_key_H1d = functional.pad(no_key_H1d, (0, own_BTF.shape[-1]))
@@ -349,6 +352,16 @@ class Reading:
     """float64 seconds, NaN unknown."""
     requested_s_BC: Tensor
     """float64 seconds, NaN unknown."""
+    places_BT: Tensor | None = None
+    """Where the T events of each row stand among all events of the batch, laid end to end; None =
+    where they are. A long stretch is read in several rows, each with a part of its events."""
+
+    def laid_out(self, values_BTD: Tensor) -> Tensor:
+        """Lay values of the stretches' events out in rows."""
+        if self.places_BT is None:
+            return values_BTD
+        chosen = values_BTD.flatten(0, 1).index_select(0, self.places_BT.flatten())
+        return chosen.view(*self.places_BT.shape, -1)
 
     def pad(self, values: Tensor) -> Tensor:
         """Lay flat candidates out in slots, (Q, M, ...) -> (Q, B, C, ...), zeros where none is."""
@@ -368,22 +381,6 @@ class Reading:
     def flat(self, padded: Tensor) -> Tensor:
         """Take the candidates out of their slots, (Q, B, C, ...) -> (Q, M, ...)."""
         return padded[:, self.stretch, self.slot]
-
-
-def slots_of(stretch: Tensor, num_stretches: int) -> tuple[Tensor, int]:
-    """Number the candidates of each stretch.
-
-    Args:
-        stretch: (M,) non-decreasing stretch numbers.
-        num_stretches: B.
-
-    Returns:
-        (M,) places within the stretch, and the largest number of candidates of one stretch.
-    """
-    number_B = torch.bincount(stretch, minlength=num_stretches)
-    first_B = number_B.cumsum(0) - number_B
-    places = torch.arange(len(stretch), device=stretch.device) - first_B[stretch]
-    return places, int(number_B.max())
 
 
 def visible_window(prefix_BC: Tensor, length: int, window: int) -> tuple[Tensor, Tensor]:
@@ -445,9 +442,11 @@ def _weighted(weights_HF: Tensor, features_BFQK: Tensor) -> Tensor:
 class _Pairs:
     """What attention knows of each pair of events, and of each event alone."""
 
-    lag_BFTT: Tensor
-    step_FTT: Tensor
-    outside_TT: Tensor
+    band: Band
+    """Which pairs there are: each of Q events of a block, with K events."""
+    lag_BFQK: Tensor
+    step_FQK: Tensor
+    outside_QK: Tensor
     """0 inside the window, HIDDEN after the event or too far back."""
     groups_BTG: Tensor
     hidden_BT: Tensor
@@ -476,64 +475,74 @@ class _Block(nn.Module):
 
     def forward(self, events_BTD: Tensor, pairs: _Pairs) -> Tensor:
         query, key, value = (
-            part.unflatten(-1, (self.heads, self.per_head)).transpose(1, 2)
+            part.unflatten(-1, (self.heads, self.per_head))
             for part in self.query_key_value(self.norm_attention(events_BTD)).chunk(3, dim=-1)
         )
-        query = query / math.sqrt(self.per_head)
-        weights_BHTT = self._logits(query, key, pairs).softmax(-1)
+        query_BTHd = query / math.sqrt(self.per_head)
+        groups_BTHG = pairs.groups_BTG.unsqueeze(2).expand(-1, -1, self.heads, -1)
+        weights_BHQK = self._logits(query_BTHd, key, pairs).softmax(-1)
         if self.pair_biases:
-            groups_BHTG = pairs.groups_BTG.unsqueeze(1).expand(-1, self.heads, -1, -1)
-            read_BHTd, share_BHTG = torch.split(
-                weights_BHTT @ torch.cat([value, groups_BHTG], -1), [self.per_head, NUM_GROUPS], -1
-            )
-            read_BHTd = read_BHTd + self._pair_values(share_BHTG, pairs.groups_BTG)
-        else:
-            read_BHTd = weights_BHTT @ value
-        read_BTD = read_BHTd.transpose(1, 2).flatten(2)
-        events_BTD = events_BTD + self.dropout(self.output(read_BTD))
+            value = torch.cat([value, groups_BTHG], -1)
+        read_BHQd = weights_BHQK @ pairs.band.read(value).transpose(1, 2)
+        read_BTHd = pairs.band.whole(read_BHQd.transpose(1, 2))
+        if self.pair_biases:
+            read_BTHd, share_BTHG = torch.split(read_BTHd, [self.per_head, NUM_GROUPS], -1)
+            read_BTHd = read_BTHd + self._pair_values(share_BTHG, pairs.groups_BTG)
+        events_BTD = events_BTD + self.dropout(self.output(read_BTHd.flatten(2)))
         fed: Tensor = events_BTD + self.dropout(self.feed(self.norm_feed(events_BTD)))
         return fed
 
-    def _logits(self, query_BHTd: Tensor, key_BHTd: Tensor, pairs: _Pairs) -> Tensor:
-        """Return (B, H, T, T) logits, up to a constant per row.
+    def _logits(self, query_BTHd: Tensor, key_BTHd: Tensor, pairs: _Pairs) -> Tensor:
+        """Return (B, H, Q, K) logits, up to a constant per row.
 
         What depends on the read event alone, or on a product of the two, rides along in a longer
         key: its group, its time being known, its being hidden. Lags are one small product.
         """
-        per_event = pairs.groups_BTG.shape[:2]
-        unknown_BHT1 = self.distance.weight[:, 0, None, None] * pairs.timed_BT[:, None, :, None]
-        query_parts = [query_BHTd, -unknown_BHT1, torch.ones_like(unknown_BHT1)]
-        key_parts = [pairs.timed_BT.unsqueeze(-1), pairs.hidden_BT.unsqueeze(-1)]
+        unknown_BTH1 = self.distance.weight[:, 0, None] * pairs.timed_BT[:, :, None, None]
+        query_parts = [query_BTHd, -unknown_BTH1]
+        own_parts = [pairs.timed_BT.unsqueeze(-1)]
         if self.pair_biases:
-            query_parts.append(self._pair_logits(query_BHTd, pairs.groups_BTG))
-            key_parts.append(pairs.groups_BTG)
-        query = torch.cat(query_parts, -1)
-        own = torch.cat(key_parts, -1).unsqueeze(1).expand(-1, self.heads, -1, -1)
-        key = torch.cat([key_BHTd, own], -1)
+            query_parts.append(self._pair_logits(query_BTHd, pairs.groups_BTG))
+            own_parts.append(pairs.groups_BTG)
+        own_BTHF = torch.cat(own_parts, -1).unsqueeze(2).expand(-1, -1, self.heads, -1)
+        query = pairs.band.ask(torch.cat([*query_parts, torch.ones_like(unknown_BTH1)], -1))
+        hidden_BKH1 = pairs.band.read(pairs.hidden_BT, HIDDEN)[:, :, None, None]
+        key = torch.cat(
+            [
+                pairs.band.read(torch.cat([key_BTHd, own_BTHF], -1)),
+                hidden_BKH1.expand(-1, -1, self.heads, -1),
+            ],
+            -1,
+        )
         weights_HF, num_lags = self.distance.weight[:, 1:], len(LAG_KNOTS)
-        steps_HTT = torch.tensordot(weights_HF[:, num_lags:], pairs.step_FTT, 1)
-        near_1HN = (steps_HTT + pairs.outside_TT).flatten(1).unsqueeze(0)
+        steps_HQK = torch.tensordot(weights_HF[:, num_lags:], pairs.step_FQK, 1)
         biases_BHN = torch.baddbmm(
-            near_1HN,
-            weights_HF[:, :num_lags].expand(per_event[0], -1, -1),
-            pairs.lag_BFTT.flatten(2),
+            (steps_HQK + pairs.outside_QK).flatten(1).unsqueeze(0),
+            weights_HF[:, :num_lags].expand(len(query), -1, -1),
+            pairs.lag_BFQK.flatten(2),
         )
+        shape = (len(query), self.heads, *pairs.outside_QK.shape)
         logits = torch.baddbmm(
-            biases_BHN.view(-1, per_event[1], per_event[1]),
-            query.flatten(0, 1),
-            key.flatten(0, 1).transpose(1, 2),
+            biases_BHN.view(-1, *shape[2:]),
+            query.transpose(1, 2).flatten(0, 1),
+            key.transpose(1, 2).flatten(0, 1).transpose(1, 2),
         )
-        return logits.view(-1, self.heads, per_event[1], per_event[1])
+        return logits.view(shape)
 
-    def _pair_logits(self, query_BHTd: Tensor, groups_BTG: Tensor) -> Tensor:
-        """Return q_i . R_k[g_i, g] / sqrt(d_h) + B[g_i, g] for each group g, (B, H, T, G)."""
+    def _pair_logits(self, query_BTHd: Tensor, groups_BTG: Tensor) -> Tensor:
+        """Return q_i . R_k[g_i, g] / sqrt(d_h) + B[g_i, g] for each group g, (B, T, H, G)."""
         pair_key_HdK = self.pair_key.permute(2, 3, 0, 1).flatten(2)
-        biases_H1K = self.pair.permute(2, 0, 1).flatten(1).unsqueeze(1)
-        every_BHTK = query_BHTd @ pair_key_HdK + biases_H1K
-        every_BHTGG = every_BHTK.view(*every_BHTK.shape[:-1], NUM_GROUPS, NUM_GROUPS)
-        return (every_BHTGG * groups_BTG[:, None, :, :, None]).sum(-2)
+        query_HNd = query_BTHd.flatten(0, 1).transpose(0, 1)
+        every_HNK = torch.baddbmm(
+            self.pair.permute(2, 0, 1).flatten(1).unsqueeze(1), query_HNd, pair_key_HdK
+        )
+        every_HNGG = every_HNK.view(self.heads, -1, NUM_GROUPS, NUM_GROUPS)
+        chosen_HNG = (every_HNGG * groups_BTG.flatten(0, 1).unsqueeze(-1)).sum(-2)
+        return chosen_HNG.transpose(0, 1).view(*query_BTHd.shape[:3], NUM_GROUPS)
 
-    def _pair_values(self, share_BHTG: Tensor, groups_BTG: Tensor) -> Tensor:
-        """Return sum_g share_ig R_v[g_i, g], (B, H, T, d_h)."""
-        every_BHTGG = groups_BTG[:, None, :, :, None] * share_BHTG.unsqueeze(-2)
-        return every_BHTGG.flatten(-2) @ self.pair_value.permute(2, 0, 1, 3).flatten(1, 2)
+    def _pair_values(self, share_BTHG: Tensor, groups_BTG: Tensor) -> Tensor:
+        """Return sum_g share_ig R_v[g_i, g], (B, T, H, d_h)."""
+        every_BTHGG = groups_BTG[:, :, None, :, None] * share_BTHG.unsqueeze(-2)
+        every_HNK = every_BTHGG.flatten(3).flatten(0, 1).transpose(0, 1)
+        pair_value_HKd = self.pair_value.permute(2, 0, 1, 3).flatten(1, 2)
+        return torch.bmm(every_HNK, pair_value_HKd).transpose(0, 1).view(*share_BTHG.shape[:3], -1)

@@ -19,11 +19,10 @@ from skipwise.labels.feedback import GROUP_OF, Group
 from skipwise.model.dropout import Dropout
 from skipwise.model.encoder import (
     NUM_GROUPS,
+    CandidateReader,
     EncoderSettings,
     Reading,
     check_heads,
-    slots_of,
-    visible_window,
 )
 from skipwise.model.encoders.choice import build_encoder
 from skipwise.model.inputs import (
@@ -35,6 +34,7 @@ from skipwise.model.inputs import (
     VideoBatch,
 )
 from skipwise.model.objectives import Cuts, ObjectiveSettings, Predictions, Predictor
+from skipwise.model.rows import reading_rows
 from skipwise.settings import check_setting
 
 
@@ -148,7 +148,11 @@ class Recommender(nn.Module):
 
     def read(self, batch: Batch, inputs: Inputs, history_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """Read each candidate's visible past as if watched and as if skipped, (M, D) each."""
-        read_QMD, _ = self.attend(batch, inputs, history_BTD)
+        queries_QMD = self.queries(inputs.candidates_MD, inputs.context_MD)
+        in_rows = isinstance(self.reader, CandidateReader)
+        read_QMD, _ = self.reader.attend(
+            queries_QMD, history_BTD, self._reading(batch, in_rows=in_rows)
+        )
         return self.gated(read_QMD, inputs.context_MD)
 
     def gated(self, read_QMD: Tensor, context_MD: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,7 +170,7 @@ class Recommender(nn.Module):
             history_BTD: From `encode`.
         """
         queries_QMD = self.queries(inputs.candidates_MD, inputs.context_MD)
-        return self.reader.attend(queries_QMD, history_BTD, self._reading(batch))
+        return self.reader.attend(queries_QMD, history_BTD, self._reading(batch, in_rows=False))
 
     def queries(self, candidates_MD: Tensor, context_MD: Tensor) -> Tensor:
         """Return q+ and q- of each candidate, (Q, M, D); or the one query without hypothesis."""
@@ -183,34 +187,37 @@ class Recommender(nn.Module):
         group_of = torch.tensor(GROUP_OF, device=feedback_BT.device)
         return valid_BT & (group_of[feedback_BT] == Group.POS)
 
-    def _reading(self, batch: Batch) -> Reading:
-        num_stretches, length = batch.token_valid.shape
-        slot, num_slots = slots_of(batch.stretch, num_stretches)
+    def _reading(self, batch: Batch, *, in_rows: bool) -> Reading:
+        """Say what each candidate may read; in rows of few events where a stretch is long."""
+        window = self.settings.encoder.history_length
+        rows = reading_rows(batch.stretch, batch.prefix, batch.token_valid.shape, window, in_rows)
 
         def padded(values_M: Tensor) -> Tensor:
-            values_BC = values_M.new_zeros(num_stretches, num_slots)
-            values_BC[batch.stretch, slot] = values_M
-            return values_BC
+            values_RS = values_M.new_zeros(rows.shape)
+            values_RS[rows.row, rows.slot] = values_M
+            return values_RS
 
-        window = self.settings.encoder.history_length
-        visible_BCT, back_BCT = visible_window(padded(batch.prefix), length, window)
+        back_RSK = padded(batch.prefix - rows.first[rows.row]).unsqueeze(-1) - 1 - rows.place_K
+        visible_RSK = (back_RSK >= 0) & (back_RSK < window)
         readable_BT = self.readable(batch.token_valid, batch.feedback)
+        groups_BT = self.inputs.feedback_groups(batch.feedback)
         return Reading(
-            stretch=batch.stretch,
-            slot=slot,
-            num_slots=num_slots,
-            num_stretches=num_stretches,
-            visible_BCT=visible_BCT & readable_BT.unsqueeze(1),
-            back_BCT=back_BCT,
+            stretch=rows.row,
+            slot=rows.slot,
+            num_slots=rows.shape[1],
+            num_stretches=rows.shape[0],
+            visible_BCT=visible_RSK & rows.of_events(readable_BT).unsqueeze(1),
+            back_BCT=back_RSK,
             matches_BNCT=matches(
                 _shared_codes(batch.videos, padded(batch.candidate_video)),
-                _shared_codes(batch.videos, batch.token_video),
+                _shared_codes(batch.videos, rows.of_events(batch.token_video)),
             ).to(batch.counters.dtype),
-            groups_BTG=functional.one_hot(
-                self.inputs.feedback_groups(batch.feedback), NUM_GROUPS
-            ).to(batch.counters.dtype),
-            time_s_BT=batch.token_time_s,
+            groups_BTG=functional.one_hot(rows.of_events(groups_BT), NUM_GROUPS).to(
+                batch.counters.dtype
+            ),
+            time_s_BT=rows.of_events(batch.token_time_s),
             requested_s_BC=padded(batch.candidate_time_s),
+            places_BT=rows.events_RK,
         )
 
     def _duration_bucket(self, duration_s: Tensor) -> Tensor | None:

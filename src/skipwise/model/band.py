@@ -1,0 +1,73 @@
+"""How attention over a long stretch costs no more than its window: queries in blocks.
+
+    values of T events  ->  Band.ask   ->  blocks of Q events, (B N, Q, ...)
+                        ->  Band.read  ->  what each block may read, (B N, Q + back, ...)
+    blocks              ->  Band.whole ->  (B, T, ...)
+
+- A block of Q events reads itself and the `back` events before it, so pairs grow with T, not T x T.
+- A short stretch is one block that reads itself: nothing is copied.
+- Before the first event stand made-up ones; what is said of them is the caller's `fill`.
+
+Is read by `encoder`. No I/O.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BLOCK = 64
+"""Q: events of a block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How T events are cut into blocks."""
+
+    length: int
+    """T"""
+    blocks: int
+    """N"""
+    block: int
+    """Q"""
+    back: int
+    """Events before a block that it reads."""
+
+    @classmethod
+    def of(cls, length: int, window: int) -> "Band":
+        """Cut T events, each of which reads itself and the `window` - 1 before it."""
+        if length < window + 2 * BLOCK:
+            return cls(length=length, blocks=1, block=length, back=0)
+        return cls(length=length, blocks=-(-length // BLOCK), block=BLOCK, back=window - 1)
+
+    @property
+    def steps_back(self) -> Tensor:
+        """Return how many events before each event of a block each one it reads lies, (Q, K)."""
+        return torch.arange(self.block)[:, None] - torch.arange(-self.back, self.block)[None, :]
+
+    def ask(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        """Lay values of events out in blocks, (B, T, ...) -> (B N, Q, ...)."""
+        if self.blocks == 1:
+            return values
+        return self._padded(values, 0, fill).reshape(-1, self.block, *values.shape[2:])
+
+    def read(self, values: Tensor, fill: float = 0.0) -> Tensor:
+        """Lay out what each block reads, (B, T, ...) -> (B N, back + Q, ...)."""
+        if self.blocks == 1:
+            return values
+        windows = self._padded(values, self.back, fill).unfold(
+            1, self.back + self.block, self.block
+        )
+        return windows.movedim(-1, 2).flatten(0, 1)
+
+    def whole(self, blocks: Tensor) -> Tensor:
+        """Put blocks of events together again, (B N, Q, ...) -> (B, T, ...)."""
+        if self.blocks == 1:
+            return blocks
+        whole = blocks.reshape(-1, self.blocks * self.block, *blocks.shape[2:])
+        return whole[:, : self.length]
+
+    def _padded(self, values: Tensor, front: int, fill: float) -> Tensor:
+        around = (front, self.blocks * self.block - self.length)
+        return functional.pad(values, (*[0, 0] * (values.dim() - 2), *around), value=fill)
