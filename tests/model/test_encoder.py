@@ -38,8 +38,7 @@ Module = TypeVar("Module", bound=nn.Module)
 @pytest.fixture(autouse=True, params=[64, 3])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Ten events are one block of attention, or four that each read W back."""
-    for module in ("band", "rows"):
-        monkeypatch.setattr(f"skipwise.model.{module}.BLOCK", request.param)
+    monkeypatch.setattr("skipwise.model.band.BLOCK_AT_LEAST", request.param)
     return int(request.param)
 
 

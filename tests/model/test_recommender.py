@@ -53,8 +53,8 @@ def test_a_long_stretch_is_read_in_rows_as_it_is_in_one(
     plan = model.plan(view)
     assert plan.num_tokens.max() > 30
     whole = stacked(model.predict(plan))
-    for module in ("band", "rows"):
-        monkeypatch.setattr(f"skipwise.model.{module}.BLOCK", 4)
+    monkeypatch.setattr("skipwise.model.band.BLOCK_AT_LEAST", 4)
+    monkeypatch.setattr("skipwise.model.rows.BLOCK", 4)
     monkeypatch.setattr("skipwise.model.rows.SLOTS_AT_MOST", slots)
     in_rows = stacked(model.predict(plan))
     np.testing.assert_allclose(in_rows, whole, rtol=1e-5, atol=1e-5)

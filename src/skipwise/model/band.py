@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-BLOCK = 64
-"""Q: events of a block."""
+BLOCKS_BACK = 3
+"""A block is about such a part of the window: the more, the fewer pairs, the more copies."""
+BLOCK_AT_LEAST = 16
+"""Events of a block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +33,26 @@ class Band:
     """N"""
     block: int
     """Q"""
-    back: int
-    """Events before a block that it reads."""
+    blocks_back: int
+    """Blocks before a block that it reads."""
 
     @classmethod
     def of(cls, length: int, window: int) -> "Band":
         """Cut T events, each of which reads itself and the `window` - 1 before it."""
-        if length < window + 2 * BLOCK:
-            return cls(length=length, blocks=1, block=length, back=0)
-        return cls(length=length, blocks=-(-length // BLOCK), block=BLOCK, back=window - 1)
+        block = max(BLOCK_AT_LEAST, -(-(window - 1) // BLOCKS_BACK))
+        if length < window + 2 * block:
+            return cls(length=length, blocks=1, block=length, blocks_back=0)
+        return cls(
+            length=length,
+            blocks=-(-length // block),
+            block=block,
+            blocks_back=-(-(window - 1) // block),
+        )
+
+    @property
+    def back(self) -> int:
+        """Events before a block that it reads."""
+        return self.blocks_back * self.block
 
     @property
     def steps_back(self) -> Tensor:
@@ -56,10 +69,10 @@ class Band:
         """Lay out what each block reads, (B, T, ...) -> (B N, back + Q, ...)."""
         if self.blocks == 1:
             return values
-        windows = self._padded(values, self.back, fill).unfold(
-            1, self.back + self.block, self.block
-        )
-        return windows.movedim(-1, 2).flatten(0, 1)
+        padded = self._padded(values, self.back, fill)
+        blocks = padded.view(len(values), -1, self.block, *values.shape[2:])
+        shifted = [blocks[:, start : start + self.blocks] for start in range(self.blocks_back + 1)]
+        return torch.cat(shifted, 2).flatten(0, 1)
 
     def whole(self, blocks: Tensor) -> Tensor:
         """Put blocks of events together again, (B N, Q, ...) -> (B, T, ...)."""

@@ -319,7 +319,7 @@ class CandidateReader(Reader):
         )
         hidden_B1CT = (~reading.visible_BCT).to(far_BHN.dtype).unsqueeze(1) * HIDDEN
         far_BHCT = far_BHN.view(*far_BHN.shape[:2], *step_BFCT.shape[2:]) + hidden_B1CT
-        groups_B1G1T = reading.groups_BTG.transpose(1, 2)[:, None, :, None, :]
+        groups_B1G1T = reading.groups_BTG.transpose(1, 2).contiguous()[:, None, :, None, :]
         match_BFCT = (reading.matches_BNCT.unsqueeze(2) * groups_B1G1T).flatten(1, 2)
         match_BHN = _weighted(self.match.flatten(1), match_BFCT)
         biases_BHCT = far_BHCT + match_BHN.view(*match_BHN.shape[:2], *match_BFCT.shape[2:])

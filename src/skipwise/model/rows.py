@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from skipwise.model.band import BLOCK
-
+BLOCK = 32
+"""Candidates whose prefixes end within so many events of each other share a row."""
 SLOTS_AT_MOST = 64
 """Candidates of a row of a long stretch."""
 
