@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format bench-evaluation bench-quality bench-serve fuzz soak clean
+.PHONY: setup demo test check format bench-evaluation bench-quality bench-serve bench-train bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -43,5 +43,20 @@ bench-serve: setup
 bench-quality: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py
 
+# Peers run in environments of their own, on the same torch.
+benchmarks/peers/.venv-rechub: PEER := torch-rechub==0.9.0
+benchmarks/peers/.venv-deepctr: PEER := deepctr-torch==0.3.0 requests
+benchmarks/peers/.venv-%:
+	rm -rf $@ $@.part
+	$(PYTHON) -m venv $@.part
+	$@.part/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(PEER)
+	mv $@.part $@
+
+bench-train: setup benchmarks/peers/.venv-rechub benchmarks/peers/.venv-deepctr
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train.py
+
+bench-growth: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+
 clean:
-	rm -rf .venv demo benchmarks/out
+	rm -rf .venv demo benchmarks/out benchmarks/peers/.venv-*

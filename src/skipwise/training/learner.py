@@ -27,6 +27,7 @@ from skipwise.model.inputs import Batch, to_batch
 from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
 from skipwise.model.recommender import Recommender, Scores
 from skipwise.training.settings import TrainSettings
+from skipwise.training.tables import SparseTables
 from skipwise.training.weights import FlatWeights
 
 
@@ -43,9 +44,15 @@ class Learner:
             settings,
         )
         self.device = next(model.parameters()).device
-        self.mean = copy.deepcopy(model).requires_grad_(requires_grad=False)
-        self.weights = FlatWeights(_groups(model))
-        self.mean_weights = FlatWeights(_groups(self.mean), learns=False)
+        chosen = settings.optimizer
+        large = large_tables(model, chosen.sparse_from_rows)
+        self.tables = SparseTables(large, chosen.table_learning_rate)
+        shared = {id(table.weight): table.weight for table in large}
+        self.mean = copy.deepcopy(model, dict(shared))
+        self.weights = FlatWeights(_groups(model, shared))
+        self.mean_weights = FlatWeights(_groups(self.mean, shared), learns=False)
+        for weight in self.mean.parameters():
+            weight.requires_grad_(id(weight) in shared)
         self.optimizer = _optimizer(self.weights, settings)
         self._losses: dict[str, float] = {}
         self._weights: dict[str, int] = {}
@@ -71,10 +78,10 @@ class Learner:
         Raises:
             RunError: The loss is not a finite number.
         """
+        chosen = self.settings.optimizer
+        share = min(1.0, (step + 1) / (chosen.warmup_steps + 1))
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * min(
-                1.0, (step + 1) / (self.settings.optimizer.warmup_steps + 1)
-            )
+            group["lr"] = group["base"] * share
         scores = self.model(self._with_hidden_events(batch))
         losses = self._losses_of(scores, batch)
         terms = torch.stack(list(losses.values()))
@@ -84,8 +91,9 @@ class Learner:
             raise RunError(_not_a_number(losses, batch, step))
         self.weights.zero_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.weights.clip_gradients(self.settings.optimizer.gradient_norm_at_most)
+        scale = self.weights.clip_gradients(chosen.gradient_norm_at_most, self.tables.square_norm())
         self.optimizer.step()
+        self.tables.step(scale, share)
         self._average(step)
         self._count(dict(zip(losses, terms.tolist(), strict=True)), len(batch.row))
         return total, len(batch.row)
@@ -111,6 +119,7 @@ class Learner:
             f"weights.{place}": each for place, each in enumerate(self.weights.vectors)
         }
         state |= {f"mean.{place}": each for place, each in enumerate(self.mean_weights.vectors)}
+        state |= {f"table.{name}": value for name, value in self.tables.tensors().items()}
         for place, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
         return {name: value.detach() for name, value in state.items()} | {
@@ -134,6 +143,8 @@ class Learner:
             if what in {"weights", "mean"}:
                 flat = self.weights if what == "weights" else self.mean_weights
                 flat.vectors[int(rest)].copy_(value)
+            elif what == "table":
+                self.tables.restore(rest, value)
             elif what == "optimizer":
                 place, _, moment = rest.partition(".")
                 moments.setdefault(int(place), {})[moment] = value
@@ -176,18 +187,30 @@ class Learner:
             self._weights[name] = self._weights.get(name, 0) + rows
 
 
-def _groups(model: Recommender) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Part a model's weights into ids and the rest, the rest first."""
+def large_tables(model: Recommender, from_rows: int) -> list[nn.Embedding]:
+    """Return the tables of ids that have at least so many rows."""
+    ids = {id(table) for table in model.inputs.identity_tables()}
+    tables = [each for each in model.modules() if isinstance(each, nn.Embedding)]
+    return [each for each in tables if id(each.weight) in ids and each.num_embeddings >= from_rows]
+
+
+def _groups(model: Recommender, large: Mapping[int, nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Part a model's weights, large tables apart: the rest, then ids if there are any left."""
     known = {id(table) for table in model.inputs.identity_tables()}
-    rest = [each for each in model.parameters() if id(each) not in known]
-    return rest, [each for each in model.parameters() if id(each) in known]
+    small = [each for each in model.parameters() if id(each) not in large]
+    groups = [[each for each in small if (id(each) in known) is ids] for ids in (False, True)]
+    return [group for group in groups if group]
 
 
 def _optimizer(weights: FlatWeights, settings: TrainSettings) -> torch.optim.AdamW:
-    chosen, (rest, ids) = settings.optimizer, weights.vectors
+    chosen = settings.optimizer
+    rates = (
+        (chosen.learning_rate, chosen.weight_decay),
+        (chosen.id_learning_rate, chosen.id_weight_decay),
+    )
     groups = [
-        {"params": [rest], "base": chosen.learning_rate, "weight_decay": chosen.weight_decay},
-        {"params": [ids], "base": chosen.id_learning_rate, "weight_decay": chosen.id_weight_decay},
+        {"params": [vector], "base": rate, "weight_decay": decay}
+        for vector, (rate, decay) in zip(weights.vectors, rates, strict=False)
     ]
     return torch.optim.AdamW(groups, lr=chosen.learning_rate, fused=True)
 

@@ -28,6 +28,11 @@ class OptimizerSettings:
     """For the tables of videos, authors, topics and declared extras."""
     id_weight_decay: float = 2.0
     """Hard: what is seen a few times must not be learnt by heart."""
+    sparse_from_rows: int = 1_000_000
+    """A table of ids with at least so many rows learns by row-wise Adagrad on the rows a batch
+    touches, without decay and running mean: its size costs memory then, not time."""
+    table_learning_rate: float = 0.02
+    """Of those tables."""
     warmup_steps: int = 50
     gradient_norm_at_most: float = 1.0
     average: float = 0.99
@@ -38,6 +43,8 @@ class OptimizerSettings:
         check_setting("optimizer.id_learning_rate", self.id_learning_rate, above=0, at_most=1)
         check_setting("optimizer.weight_decay", self.weight_decay, at_least=0, at_most=100)
         check_setting("optimizer.id_weight_decay", self.id_weight_decay, at_least=0, at_most=100)
+        check_setting("optimizer.sparse_from_rows", self.sparse_from_rows, at_least=1)
+        check_setting("optimizer.table_learning_rate", self.table_learning_rate, above=0, at_most=1)
         check_setting("optimizer.warmup_steps", self.warmup_steps, at_least=0)
         check_setting("optimizer.gradient_norm_at_most", self.gradient_norm_at_most, above=0)
         check_setting("optimizer.average", self.average, at_least=0, below=1)

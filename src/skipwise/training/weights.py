@@ -29,13 +29,23 @@ class FlatWeights:
         for vector in self.vectors:
             _gradient(vector).zero_()
 
-    def clip_gradients(self, norm_at_most: float) -> None:
-        """Scale all gradients so that together they are at most so long."""
+    def clip_gradients(self, norm_at_most: float, others_square: float = 0.0) -> float:
+        """Scale all gradients so that together, and with others, they are at most so long.
+
+        Args:
+            norm_at_most: How long.
+            others_square: Sum of squares of gradients that are kept elsewhere.
+
+        Returns:
+            What they were multiplied with, at most 1; the others must be, too.
+        """
         norms = torch.stack([torch.linalg.vector_norm(_gradient(each)) for each in self.vectors])
-        scale = norm_at_most / (float(torch.linalg.vector_norm(norms)) + 1e-6)
+        norm = (float(norms.square().sum()) + others_square) ** 0.5
+        scale = min(1.0, norm_at_most / (norm + 1e-6))
         if scale < 1:
             for vector in self.vectors:
                 _gradient(vector).mul_(scale)
+        return scale
 
     @torch.no_grad()
     def move_towards(self, other: "FlatWeights", share: float) -> None:

@@ -1,0 +1,133 @@
+"""One measured training of our network in a process of its own; `train.py` runs it and reads JSON.
+
+    python benchmarks/train_one.py once|each HISTORY BATCHES
+
+- `once`: stretches of 512 impressions, each viewer's events encoded once.
+- `each`: the same network and rows, the last HISTORY events encoded anew for each impression.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from made import made_dataset, made_learner
+from torch.utils.flop_counter import FlopCounterMode
+
+from skipwise.features.stretches import View, plan_stretches
+from skipwise.settings import apply_settings
+from skipwise.training.learner import Learner
+from skipwise.training.settings import preset
+
+VIEWERS, SCORED_EACH, VIDEOS = 24, 512, 10_000
+TOKENS = {"once": 6_000, "each": 24_000}
+"""Events per batch: of each form the size that is fastest for it."""
+
+
+def main() -> None:
+    """Measure and print."""
+    kind, history, num_batches = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    before = 2 * history
+    dataset = made_dataset(VIEWERS, before + SCORED_EACH, VIDEOS)
+    words: dict[str, Any] = {
+        "tokens_per_batch": TOKENS[kind],
+        "model": {"encoder": {"history_length": history}},
+    }
+    settings = apply_settings(preset("small"), words)
+    learner = made_learner(dataset, VIEWERS, VIDEOS, settings)
+    scored = np.tile(np.arange(before + SCORED_EACH) >= before, VIEWERS)
+    plan = plan_stretches(
+        dataset,
+        scored,
+        View(mode="progressive"),
+        reach=settings.model.encoder.reach if kind == "once" else history,
+        candidates_at_most=SCORED_EACH if kind == "once" else 1,
+    )
+    batches = learner.batches(plan, np.random.default_rng(0))[:num_batches]
+    assert len(batches) == num_batches, "more batches were asked for than there are"
+    first = learner.read(plan, batches[0])
+    with FlopCounterMode(display=False) as flops:
+        learner.step(first, 0)
+    spent = timed_parts(learner)
+    seconds = {"read": 0.0}
+    wall, cpu, number = time.perf_counter(), time.process_time(), 0
+    for chosen in batches:
+        start = time.process_time()
+        batch = learner.read(plan, chosen)
+        seconds["read"] += time.process_time() - start
+        number += learner.step(batch, 100)[1]
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    seconds |= spent
+    seconds["backward and the rest"] = cpu - sum(seconds.values())
+    tokens = plan.num_tokens[np.concatenate(batches)]
+    padded = sum(len(chosen) * int(plan.num_tokens[chosen].max()) for chosen in batches)
+    print(
+        json.dumps(
+            {
+                "net": f"ours, {'encoded once' if kind == 'once' else 'encoded per impression'}",
+                "history": history,
+                "objectives": len(learner.model.objectives),
+                "impressions": number,
+                "impressions_per_cpu_s": number / cpu,
+                "impressions_per_s": number / wall,
+                "mflop_per_impression": flops.get_total_flops() / len(first.row) / 1e6,
+                "gflop_per_cpu_s": flops.get_total_flops() / len(first.row) * number / cpu / 1e9,
+                "gemm_gflop_per_cpu_s": gemm_peak(torch.float32),
+                "gemm_bf16_gflop_per_cpu_s": gemm_peak(torch.bfloat16),
+                "padding_share": 1 - float(tokens.sum()) / padded,
+                "ms_per_1000_impressions": {
+                    name: 1e6 * value / number for name, value in seconds.items()
+                },
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+def timed_parts(learner: Learner) -> dict[str, float]:
+    """Count the CPU seconds of each part of a step from now on."""
+    spent: dict[str, float] = {}
+
+    def timed(owner: Any, name: str, what: str) -> None:
+        run: Callable[..., Any] = getattr(owner, name)
+        spent[what] = 0.0
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            start = time.process_time()
+            result = run(*args, **kwargs)
+            spent[what] += time.process_time() - start
+            return result
+
+        setattr(owner, name, measured)
+
+    model = learner.model
+    timed(model.inputs, "forward", "inputs")
+    timed(model, "encode", "encoder")
+    timed(model, "read", "reader")
+    timed(model.predictor, "forward", "predictor")
+    timed(learner, "_losses_of", "losses")
+    timed(learner.weights, "clip_gradients", "clipping")
+    timed(learner.optimizer, "step", "optimizer")
+    timed(learner, "_average", "running mean")
+    return spent
+
+
+def gemm_peak(kind: torch.dtype) -> float:
+    """Return the best GFLOP per CPU second of a square product."""
+    size = 1024
+    left = torch.randn(size, size).to(kind)
+    best = 0.0
+    for _ in range(8):
+        start = time.process_time()
+        left @ left
+        best = max(best, 2 * size**3 / (time.process_time() - start) / 1e9)
+    return best
+
+
+if __name__ == "__main__":
+    main()
