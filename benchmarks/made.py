@@ -34,6 +34,8 @@ COUNTERS = tuple(
         *(f"{key}.{what}{end}" for what in COUNTED for end in ("_known", "")),
     )
 )
+COUNTER_ROWS = 50_000
+"""Different rows of counters; events share them, so that many events fit in memory."""
 NUM_AUTHORS, NUM_TOPICS, NUM_SURFACES = 6000, 60, 12
 
 
@@ -62,7 +64,7 @@ def made_dataset(viewers: int, events_each: int, videos: int, seed: int = 0) -> 
         "feedback": np.where(glance, 2, random.integers(3, 7, number)).astype(np.int8),
         "glance_run": random.integers(0, 5, number).astype(np.int16),
         "session_place": random.integers(0, 20, number).astype(np.int16),
-        "counter_row": np.arange(number),
+        "counter_row": np.arange(number) % COUNTER_ROWS,
         "watch_rank": random.random(number).astype(np.float32),
         "effective_above_s": random.uniform(4, 12, number).astype(np.float32),
         "finished_above_s": random.uniform(8, 20, number).astype(np.float32),
@@ -72,8 +74,8 @@ def made_dataset(viewers: int, events_each: int, videos: int, seed: int = 0) -> 
         for name, share in zip(OBJECTIVES[1:], (0.01, 0.5, 0.3, 0.4, 0.02, 0.01, 0.01), strict=True)
     }
     width = len(COUNTERS)
-    few = random.poisson(3.0, (min(number, 50_000), width)).astype(np.float32)
-    counters = Column([few[np.arange(number) % len(few)]], few.dtype, width)
+    few = random.poisson(3.0, (COUNTER_ROWS, width)).astype(np.float32)
+    counters = Column([few], few.dtype, width)
     first = np.arange(viewers) * events_each
     return Dataset(
         path=Path(),

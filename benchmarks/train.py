@@ -98,7 +98,7 @@ def write_rows(folder: Path, history: int, number: int) -> None:
         "past": events["video"][row[:, None] - history + np.arange(history)].astype(np.int64) + 1,
         "surface": events["surface"][row].astype(np.int64),
         "hour": events["hour"][row].astype(np.int64),
-        "counters": np.log1p(dataset.counters_day.take(row)),
+        "counters": np.log1p(dataset.counters_day.take(events["counter_row"][row])),
         "labels": np.stack([events[f"label_{name}"][row] for name in OBJECTIVES], 1),
     }
     for name, values in columns.items():

@@ -54,5 +54,5 @@ def test_training_with_sparse_tables_learns_them_and_resumes_exactly(
     slower = short_run(
         small_dataset, tmp_path / "slow", SPARSE, "optimizer.table_learning_rate=1e-9"
     )
-    videos = [run.model.inputs.video.weight for run in (whole, slower)]
-    assert not torch.allclose(*videos, atol=1e-3), "the table has learnt"
+    one, other = (run.model.inputs.video.weight for run in (whole, slower))
+    assert not torch.allclose(one, other, atol=1e-3), "the table has learnt"

@@ -194,7 +194,7 @@ def large_tables(model: Recommender, from_rows: int) -> list[nn.Embedding]:
     return [each for each in tables if id(each.weight) in ids and each.num_embeddings >= from_rows]
 
 
-def _groups(model: Recommender, large: Mapping[int, nn.Parameter]) -> list[list[nn.Parameter]]:
+def _groups(model: Recommender, large: Mapping[int, Tensor]) -> list[list[nn.Parameter]]:
     """Part a model's weights, large tables apart: the rest, then ids if there are any left."""
     known = {id(table) for table in model.inputs.identity_tables()}
     small = [each for each in model.parameters() if id(each) not in large]

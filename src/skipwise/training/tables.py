@@ -61,7 +61,7 @@ class SparseTables:
         self.tensors()[name].copy_(value)
 
 
-def _by_row(weight: nn.Parameter) -> tuple[Tensor, Tensor] | None:
+def _by_row(weight: Tensor) -> tuple[Tensor, Tensor] | None:
     """Take a sparse gradient off a table: the different rows (R,) and their gradients (R, D)."""
     gradient, weight.grad = weight.grad, None
     if gradient is None:

@@ -9,6 +9,7 @@
 Is read by `learner`.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -40,7 +41,7 @@ class FlatWeights:
             What they were multiplied with, at most 1; the others must be, too.
         """
         norms = torch.stack([torch.linalg.vector_norm(_gradient(each)) for each in self.vectors])
-        norm = (float(norms.square().sum()) + others_square) ** 0.5
+        norm = math.sqrt(float(norms.square().sum()) + others_square)
         scale = min(1.0, norm_at_most / (norm + 1e-6))
         if scale < 1:
             for vector in self.vectors:
