@@ -33,7 +33,7 @@ def main() -> None:
             [past],
             [video],
             mlp_params={"dims": [256, 128]},
-            attention_mlp_params={"dims": [256, 128]},
+            attention_mlp_params={"dims": [36]},
         )
     elif which == "MMOE":
         model = MMOE(features, kinds, 5, expert, towers)
