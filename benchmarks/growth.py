@@ -37,7 +37,7 @@ def cost(
     dataset = made_dataset(viewers, events_each, videos)
     words: dict[str, Any] = {
         "tokens_per_batch": tokens,
-        "model": {"encoder": {"history_length": WINDOW}},
+        "model": {"encoder": {"history_length": WINDOW}, "inputs": {"ids": True}},
         "optimizer": {"sparse_from_rows": 1 if sparse else 10**9},
     }
     settings = apply_settings(preset("small"), words)

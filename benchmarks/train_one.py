@@ -36,7 +36,7 @@ def main() -> None:
     dataset = made_dataset(VIEWERS, before + SCORED_EACH, VIDEOS)
     words: dict[str, Any] = {
         "tokens_per_batch": TOKENS[kind],
-        "model": {"encoder": {"history_length": history}},
+        "model": {"encoder": {"history_length": history}, "inputs": {"ids": True}},
     }
     settings = apply_settings(preset("small"), words)
     learner = made_learner(dataset, VIEWERS, VIDEOS, settings)
