@@ -87,6 +87,7 @@ class Command:
         self.arguments = [
             *(sys.executable, "-m", "skipwise.cli.main", "serve", str(run), "--data", str(data)),
             *("--state", state, "--port", str(self.port), *words),
+            *("--backend", "eager"),
             *("limits.wait_ms=60000", "limits.deadline_ms=60000"),
         ]
         self.client = Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)

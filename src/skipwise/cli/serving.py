@@ -16,6 +16,7 @@ import typer
 from skipwise.cli.arguments import settings_from
 from skipwise.cli.console import ConsoleProgress, open_console
 from skipwise.errors import SettingError
+from skipwise.settings import apply_settings
 
 
 def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
@@ -30,6 +31,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
     keys: Annotated[
         Path | None, typer.Option("--keys", help="Keys file of `skipwise key`.")
     ] = None,
+    backend: Annotated[str, typer.Option(help="onnx or eager.")] = "onnx",
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="On which port.")] = 8080,
@@ -54,7 +56,9 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
         workers=workers,
         host=host,
         port=port,
-        settings=settings_from(ServiceSettings(), config, overrides),
+        settings=settings_from(
+            apply_settings(ServiceSettings(), {"serving": {"backend": backend}}), config, overrides
+        ),
     )
     open_console(stderr=True).print(
         f"serving {run} on http://{host}:{port}/docs, state {service.state}", soft_wrap=True

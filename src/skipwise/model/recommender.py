@@ -90,6 +90,7 @@ class Recommender(nn.Module):
         super().__init__()
         width = settings.width
         self.settings, self.cuts, self.objectives = settings, cuts, objectives
+        self.sizes = sizes
         self.inputs = InputLayer(sizes, width, settings.inputs)
         self.encoder, self.reader = build_encoder(width, settings.encoder)
         self.gate = nn.Linear(width, 2 * width)

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -68,6 +68,8 @@ class ServeSettings:
     state: StateSettings = field(default_factory=StateSettings)
     slate: SlateSettings = field(default_factory=SlateSettings)
     negatives: NegativeSettings = field(default_factory=NegativeSettings)
+    backend: Literal["eager", "onnx"] = "eager"
+    """Who runs the network; the command asks for onnx unless told otherwise."""
     seed: int = 0
     """Of what is explored."""
     variants: tuple[str, ...] = ("current", "canary")

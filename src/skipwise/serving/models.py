@@ -3,14 +3,15 @@
     RUN folder  ->  load_model: read, bind, warm, prove  ->  Served
     Line-up (current, previous, canary)  ->  Models.follow  ->  the same in every process
 
-- A model is taken only when it has proven itself on a batch of its own: finite, the same twice, and
-  the same numbers alone as among others.
+- A model is taken only when it has proven itself on a batch of its own: finite, the same twice, the
+  same numbers alone as among others, and as the eager backend's.
 - Taking over is one assignment: a request holds on to the model it began with.
 - The line-up is a document of the store, so that all processes follow it and a restart remembers.
 
 Reads `backends`, `catalogue` and `world`; is read by the engine.
 """
 
+import dataclasses
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 from skipwise.errors import DatasetError, RunError, SkipwiseError
 from skipwise.features.dataset import Dataset
 from skipwise.features.vocabulary import Catalogue
-from skipwise.serving.backends import Backend, eager_backend
+from skipwise.serving.backends import Backend, BackendName, eager_backend
 from skipwise.serving.catalogue import BoundVideos
 from skipwise.serving.names import name_of
+from skipwise.serving.onnx import onnx_backend
 from skipwise.serving.past import Past
 from skipwise.serving.rows import Ask, lay_out
 from skipwise.serving.rules import Rules
@@ -73,7 +75,9 @@ class Served:
         return self.bound.viewer_categories[row], self.bound.viewer_numbers[row]
 
 
-def load_model(path: Path, world: World, dataset: Dataset | None) -> Served:
+def load_model(
+    path: Path, world: World, dataset: Dataset | None, backend: BackendName = "eager"
+) -> Served:
     """Read a run, bind what there is to it, warm it and let it prove itself.
 
     Raises:
@@ -103,11 +107,15 @@ def load_model(path: Path, world: World, dataset: Dataset | None) -> Served:
         bound=bound,
     )
     prove(served, world)
+    if backend == "onnx":
+        faster = dataclasses.replace(served, backend=onnx_backend(path, run.model))
+        prove(faster, world, reference=served)
+        return faster
     return served
 
 
-def prove(served: Served, world: World) -> None:
-    """Rank a built-in batch: finite, repeatable, and the same alone as together.
+def prove(served: Served, world: World, reference: Served | None = None) -> None:
+    """Rank a built-in batch: finite, repeatable, the same alone as together and as a reference.
 
     Raises:
         RunError: It does not hold.
@@ -116,16 +124,18 @@ def prove(served: Served, world: World) -> None:
         codes = np.arange(min(len(world.catalogue), 2048))[-32:]
         together = _predict(served, world, codes)
         again, alone = _predict(served, world, codes), _predict(served, world, codes[:1])
+        expected = together if reference is None else _predict(reference, world, codes)
     if not np.isfinite(together).all():
         raise RunError(
             f"{served.name} predicts {together[~np.isfinite(together)][0]} for a built-in batch, "
             "must be finite. The weights are damaged: train again."
         )
-    apart = max(np.abs(together - again).max(), np.abs(together[:1] - alone).max())
+    pairs = ((together, again), (together[:1], alone), (together, expected))
+    apart = max(float((np.abs(a - b) / np.maximum(1, np.abs(b))).max()) for a, b in pairs)
     if apart > _PROVEN_TO:
         raise RunError(
-            f"{served.name} differs by {apart:.2g} between two rankings of a built-in batch, must "
-            f"be within {_PROVEN_TO:g}. Choose another backend."
+            f"{served.name} on {served.backend.name} differs by {apart:.2g} between two rankings "
+            f"of a built-in batch, must be within {_PROVEN_TO:g}. Give --backend eager."
         )
 
 
@@ -134,6 +144,7 @@ class Models:
 
     def __init__(self, first: Served, world: World, store: Store, dataset: Dataset | None) -> None:
         self.world, self.store, self.dataset = world, store, dataset
+        self.backend = first.backend.name
         self.folder = first.run.path.resolve().parent
         self._loaded = {first.name: first}
         self._lock = threading.Lock()
@@ -232,7 +243,7 @@ class Models:
         held = self._loaded.get(name)
         if held is not None and held.checksum == _checksum(path):
             return held
-        self._loaded[name] = load_model(path, self.world, self.dataset)
+        self._loaded[name] = load_model(path, self.world, self.dataset, self.backend)
         return self._loaded[name]
 
 

@@ -91,5 +91,5 @@ def open_engine(
             f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
             f"history of {reach}. Raise it."
         )
-    first = load_model(run, world, dataset)
+    first = load_model(run, world, dataset, settings.backend)
     return Engine(world, store, Models(first, world, store, dataset), settings, clock)

@@ -1,0 +1,153 @@
+"""The trained network in ONNX Runtime: the same forms, about half the time.
+
+    RUN  ->  export_forms (once, in a process of its own)  ->  RUN/onnx
+    RUN/onnx, Recommender  ->  onnx_backend  ->  Backend
+
+- Exported once per run and kept in it, under the checksum of the weights; the export takes tens
+  of seconds of one core, so it never runs inside a server.
+- Numbers of events and candidates stay free; everything else is as in `model.request`.
+- A backend is taken only when it has repeated the eager one (`models.prove`).
+
+Reads `backends` and `training.checkpoint`; is read by `models`.
+"""
+
+import inspect
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from skipwise.errors import RunError
+from skipwise.features.vocabulary import TOPICS_AT_MOST
+from skipwise.model.recommender import Recommender
+from skipwise.model.request import Array, EncodeForm, RankForm
+from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
+from skipwise.storage import replace_folder, write_json
+from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
+
+FOLDER, ABOUT = "onnx", "onnx.json"
+_EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES = 7, 5
+_EVENTS_AT_MOST, _CANDIDATES_AT_MOST = 20_000, 100_000
+
+
+def onnx_backend(run: Path, model: Recommender) -> Backend:
+    """Open a run's exported forms, exporting them first where they are not there yet.
+
+    Raises:
+        RunError: onnxruntime is not installed, or the export failed.
+    """
+    try:
+        import onnxruntime  # noqa: PLC0415
+    except ImportError:
+        raise RunError(
+            "the backend onnx needs onnxruntime, which is not installed; it comes with an extra. "
+            "Install it with pip install 'skipwise[serve]', or give --backend eager."
+        ) from None
+    _ensure_exported(run)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    runners: dict[Form, Runner] = {}
+    forms: tuple[Form, ...] = ("encode", "rank")
+    for form in forms:
+        session = onnxruntime.InferenceSession(
+            str(run / FOLDER / f"{form}.onnx"), options, providers=["CPUExecutionProvider"]
+        )
+        runners[form] = _runner(session, _parameters(form))
+    return backend_of(model, "onnx", runners)
+
+
+def export_forms(run: Path) -> None:
+    """Write RUN/onnx.
+
+    Raises:
+        RunError: The run is damaged.
+        StorageError: The folder cannot be written.
+    """
+    loaded = load_run(run)
+    with replace_folder(run / FOLDER) as folder, warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's own
+        for form, module in (
+            ("encode", EncodeForm(loaded.model)),
+            ("rank", RankForm(loaded.model)),
+        ):
+            arguments, shapes = _example(form, loaded.model)
+            program = torch.onnx.export(
+                module.eval(), arguments, dynamo=True, dynamic_shapes=shapes, verbose=False
+            )
+            assert program is not None  # noqa: S101 - dynamo always returns one
+            program.save(str(folder / f"{form}.onnx"))
+        write_json(folder / ABOUT, {"checksum": loaded.description["checksums"][MODEL_FILE]})
+
+
+def _ensure_exported(run: Path) -> None:
+    about = run / FOLDER / ABOUT
+    checksum = read_description(run)["checksums"][MODEL_FILE]
+    if about.is_file() and json.loads(about.read_text(encoding="utf-8"))["checksum"] == checksum:
+        return
+    done = subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", "skipwise.serving.onnx", str(run)], capture_output=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no word"])[-1]
+        raise RunError(
+            f"{run} could not be exported to ONNX: {last}. Give --backend eager, and tell us."
+        )
+
+
+def _runner(session: Any, names: list[str]) -> Runner:
+    """Feed by name what the export kept: it drops inputs that a model does not read."""
+    kept = {each.name for each in session.get_inputs()}
+
+    def run(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        fed = {name: array for name, array in zip(names, arrays, strict=True) if name in kept}
+        return tuple(session.run(None, fed))
+
+    return run
+
+
+def _parameters(form: str) -> list[str]:
+    module: type[nn.Module] = EncodeForm if form == "encode" else RankForm
+    names = inspect.signature(module.forward).parameters
+    return [name.lower() for name in names if name != "self"]  # as the exporter writes them
+
+
+def _example(form: str, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+    """Return arguments of the right types, and which of their sizes are free.
+
+    No tensor stands for two arguments: the exporter would take them for one.
+    """
+    events = Dim("events", min=SHORTEST, max=_EVENTS_AT_MOST)
+    candidates = Dim("candidates", min=SHORTEST, max=_CANDIDATES_AT_MOST)
+    width, sizes = model.settings.width, model.sizes
+    past, asked = _EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES
+    states, time_s = torch.randn(past, width), torch.linspace(1e9, 1e9 + 999, past).double()
+    whole = [torch.ones(past, dtype=torch.int64) for _ in range(3)]
+    valid = torch.ones(past, dtype=torch.bool)
+    if form == "encode":
+        context = torch.zeros(past, 5, dtype=torch.int64)
+        return (states, *whole[:2], context, time_s, valid), ({0: events},) * 6
+    topics = torch.ones(past, TOPICS_AT_MOST, dtype=torch.int64)
+    arguments = (
+        *(states, *whole[:2], topics, whole[2], time_s, valid),
+        torch.zeros(5, dtype=torch.int64),
+        torch.tensor(1e9 + 1000, dtype=torch.float64),
+        torch.zeros(len(sizes.viewer_categories), dtype=torch.int64),
+        torch.zeros(sizes.viewer_numbers),
+        torch.randn(asked, width),
+        torch.arange(asked),
+        torch.ones(asked, dtype=torch.int64),
+        torch.ones(asked, TOPICS_AT_MOST, dtype=torch.int64),
+        torch.ones(asked, len(sizes.counters)),
+        *(torch.full((asked,), 20.0) for _ in range(3)),
+    )
+    return arguments, ({0: events},) * 7 + (None,) * 4 + ({0: candidates},) * 8
+
+
+if __name__ == "__main__":
+    export_forms(Path(sys.argv[1]))

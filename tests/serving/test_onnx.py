@@ -1,0 +1,72 @@
+"""ONNX Runtime repeats the eager network, and is refused where it does not."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skipwise.errors import RunError
+from skipwise.features.dataset import Dataset
+from skipwise.model.request import Array
+from skipwise.serving.engine import Engine, ServeSettings
+from skipwise.serving.models import Served, prove
+from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.state.sqlite import SqliteStore
+from skipwise.serving.state.store import StateSettings
+from skipwise.serving.wire import Event, EventBatch, RankRequest
+from skipwise.training.checkpoint import TrainedRun
+
+AT_MS = 1_790_000_000_000
+
+
+def test_it_predicts_what_the_eager_network_does_whatever_the_sizes(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path, videos: list[str]
+) -> None:
+    store = SqliteStore(str(tmp_path / "state.db"))
+    prepare_state(small_run.path, small_dataset.path, store, StateSettings())
+    onnx = open_engine(small_run.path, small_dataset.path, store, ServeSettings(backend="onnx"))
+    eager = open_engine(small_run.path, small_dataset.path, store)
+    assert onnx.models.every()[0].backend.name == "onnx"
+    for past, asked in ((0, 1), (1, 2), (30, 60)):
+        viewer = f"viewer of {past}"
+        views = [
+            Event(
+                event_id=str(place),
+                viewer_id=viewer,
+                video_id=videos[place],
+                shown_at_ms=AT_MS + place * 90_000,
+                watch_ms=place * 900,
+                duration_ms=30_000,
+            )
+            for place in range(past)
+        ]
+        onnx.keep([EventBatch(events=tuple(views))])
+        request = RankRequest(
+            viewer_id=viewer,
+            candidates=tuple(videos[:asked]),
+            requested_at_ms=AT_MS + 10**8,
+            explain=True,
+        )
+        for one, other in zip(
+            onnx.rank(request, "r").items, eager.rank(request, "r").items, strict=True
+        ):
+            assert one.video_id == other.video_id
+            for name, chance in (other.predictions or {}).items():
+                assert (one.predictions or {})[name] == pytest.approx(chance, rel=1e-5, abs=1e-5)
+    _refuses_what_differs(onnx.models.every()[0], eager.models.every()[0], onnx)
+    store.close()
+
+
+def _refuses_what_differs(served: Served, reference: Served, engine: Engine) -> None:
+    right = served.backend.runners["rank"]
+
+    def off(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
+        logits, watch = right(arrays)
+        return logits + np.float32(1e-3), watch
+
+    runners = {**served.backend.runners, "rank": off}
+    backend = dataclasses.replace(served.backend, runners=runners)
+    wrong = dataclasses.replace(served, backend=backend)
+    with pytest.raises(RunError, match=r"on onnx differs by 0\.001"):
+        prove(wrong, engine.world, reference=reference)
