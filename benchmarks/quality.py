@@ -55,14 +55,15 @@ SHORT_BUDGET = ("passes_at_most=2", "refit=false")
 NO_SKIP_INPUT = ("model.encoder.past=positives", "model.inputs.use_skips=false")
 NO_SKIP_OBJECTIVE = ("loss.glance=0", "loss.negative=0")
 INDEPENDENT = ("model.objectives.relation=independent",)
+NO_CURVE = (*INDEPENDENT, "model.objectives.watch=log")
 OURS = Cell("ours")
 
 TABLES: Mapping[str, tuple[Cell, ...]] = {
     "skips": (
-        Cell("input and objective", INDEPENDENT),
-        Cell("input alone", (*INDEPENDENT, *NO_SKIP_OBJECTIVE)),
-        Cell("objective alone", (*INDEPENDENT, *NO_SKIP_INPUT)),
-        Cell("neither", (*INDEPENDENT, *NO_SKIP_INPUT, *NO_SKIP_OBJECTIVE)),
+        Cell("input and objective", NO_CURVE),
+        Cell("input alone", (*NO_CURVE, *NO_SKIP_OBJECTIVE)),
+        Cell("objective alone", (*NO_CURVE, *NO_SKIP_INPUT)),
+        Cell("neither", (*NO_CURVE, *NO_SKIP_INPUT, *NO_SKIP_OBJECTIVE)),
     ),
     "encoders": (
         OURS,
@@ -80,6 +81,7 @@ TABLES: Mapping[str, tuple[Cell, ...]] = {
     "relations": (
         OURS,
         Cell("messages", ("model.objectives.relation=messages",)),
+        Cell("curve", ("model.objectives.relation=curve",)),
         Cell("independent", INDEPENDENT),
     ),
     "parts": (

@@ -112,7 +112,7 @@ class Bench:
         run = self.run(Cell("") if cell.baseline else cell, seed)
         connection = ibis.duckdb.connect(threads=1, memory_limit="3GiB")
         also: dict[str, Ask] = {}
-        if run.model.predictor.relation == "curve":
+        if run.settings.model.objectives.watch == "curve":
             also = {f"S({at:g})": _survival(at) for at in CURVE_AT_S} | {
                 "S(end)": _survival_to_the_end,
                 "median_s": _median_s,

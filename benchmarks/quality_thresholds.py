@@ -64,8 +64,8 @@ def main() -> None:
         )
         apart = interval(moved_by - again)
         print(
-            f"{metric}: moved {moved_by[0]:.4f}, retrained {again[0]:.4f}, apart "
-            f"{apart.value:+.4f} ({apart.low:+.4f} to {apart.high:+.4f}); {rows} rows, seeds {seeds}"
+            f"{metric}: moved {moved_by[0]:.4f}, retrained {again[0]:.4f}: {apart.value:+.4f} "
+            f"({apart.low:+.4f} to {apart.high:+.4f}); {rows} rows, {seeds}"
         )
 
 
