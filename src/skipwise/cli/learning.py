@@ -10,6 +10,7 @@
 Is read by `main` and `demo`.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ import typer
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
+from skipwise.cli.launch import allocator
 from skipwise.errors import RunError
 from skipwise.evaluation.tables import comparison_rows, scorecard_rows, slate_rows, watch_rows
 from skipwise.features.dataset import Dataset
@@ -73,6 +75,7 @@ def train_command(
             f"{out} holds unfinished training; starting anew would discard it. "
             "Go on with the same command and --resume, or say --replace."
         )
+    open_console(stderr=True).print(allocator(os.environ), soft_wrap=True)
     train(
         opened,
         out,

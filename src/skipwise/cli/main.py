@@ -17,6 +17,7 @@ import typer
 import skipwise
 from skipwise.cli.console import open_console
 from skipwise.cli.demo import demo
+from skipwise.cli.launch import start_anew_with_jemalloc
 from skipwise.cli.learning import evaluate_command, report_command, train_command
 from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
 from skipwise.cli.serving import key_command, serve_command
@@ -80,6 +81,7 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line; this is the `skipwise` script."""
+    start_anew_with_jemalloc()
     app()
 
 
