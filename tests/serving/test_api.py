@@ -23,6 +23,12 @@ def test_an_event_is_in_the_next_request_and_counts_once(client: Client, videos:
     assert held["events"][0]["feedback"] == "glance"
 
 
+def test_a_time_long_before_everything_is_answered(client: Client, videos: list[str]) -> None:
+    """Found by the fuzz: counters read 45 years before their day grew past all numbers."""
+    slate = client.rank("early", videos[:3], requested_at_ms=100_000_000_000, explain=True)
+    assert all(0 < each["predictions"]["glance"] < 1 for each in slate["items"])
+
+
 def test_another_viewer_may_use_the_same_event_id(client: Client, videos: list[str]) -> None:
     assert client.keep(event(1, "a", videos[0]), event(1, "b", videos[0]))["accepted"] == 2
 

@@ -23,9 +23,6 @@ from tests.serving.replayed import replay
 from tests.serving.running import Client, running
 from tests.training.trained import predictions, short_run
 
-THRESHOLDED = ("effective", "finished")
-"""Predictions that read a threshold of the request's calendar day."""
-
 Chosen = np.ndarray[tuple[int], np.dtype[np.bool_]]
 Numbers = dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]
 
@@ -154,8 +151,7 @@ def test_real_events_replayed(
     assert len(rows) > 150
     assert (ahead | tied).mean() < 0.05
     for name in expected:
-        left_out = ahead | tied if name in THRESHOLDED else tied
-        assert apart(live, expected, name)[~left_out].max() <= 1e-5, name
+        assert apart(live, expected, name)[~(ahead | tied)].max() <= 1e-5, name
 
 
 def ahead_of_clock(dataset: Dataset, rows: list[int]) -> Chosen:

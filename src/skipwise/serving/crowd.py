@@ -52,7 +52,7 @@ class Tallies:
         self.sums[code] += outcome * self._decay(float(self.day[code] - clock_day))
 
     def ask(self, codes: Codes, clock_day: int) -> Sums:
-        """Read sums as they weigh on a day, (...) -> (..., S)."""
+        """Read sums as they weigh on a day, (...) -> (..., S); never more than whole."""
         weight = self._decay(clock_day - self.day[codes].astype(np.float64))
         asked: Sums = self.sums[codes] * np.asarray(weight)[..., None]
         return asked
@@ -60,7 +60,7 @@ class Tallies:
     def _decay(self, days: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
         if self.half_life_days is None:
             return np.ones_like(days)
-        return 2.0 ** (-days / self.half_life_days)
+        return 2.0 ** (-np.maximum(days, 0.0) / self.half_life_days)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -180,7 +180,7 @@ class Past:
             clock_day: Local calendar day of the request.
 
         Returns:
-            (..., S); zeros where nothing is held.
+            (..., S); zeros where nothing is held. Before its own day a sum weighs whole.
         """
         if not len(self.tallies):
             return np.zeros((*keys.shape, self.num_sums))
@@ -206,7 +206,7 @@ class Past:
     def _decay(self, days: float | NDArray[np.float64]) -> NDArray[np.float64] | float:
         if self.half_life_days is None:
             return np.ones_like(days) if isinstance(days, np.ndarray) else 1.0
-        return 2.0 ** (-days / self.half_life_days)
+        return 2.0 ** (-np.maximum(days, 0.0) / self.half_life_days)
 
     def _forget_faintest(self, keep: int) -> None:
         newest = self.tallies["day"].max()
