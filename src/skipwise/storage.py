@@ -100,6 +100,18 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def json_checksum(value: Any) -> str:
+    """Return the SHA-256, in hex, of a value's JSON as `write_json` would keep it.
+
+    The same for what was written and for what is read back: keys sorted, no white space.
+
+    >>> json_checksum({"b": 1, "a": (2.5, math.nan)}) == json_checksum({"a": [2.5, None], "b": 1})
+    True
+    """
+    text = json.dumps(_without_nan(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @contextlib.contextmanager
 def _said_plainly(path: Path) -> Iterator[None]:
     try:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from skipwise.training.checkpoint import sealed
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINING = ("--preset", "tiny", "passes_at_most=1", "threads=1", "optimizer.learning_rate=0.01")
 
@@ -148,7 +150,7 @@ def test_a_dataset_prepared_anew_is_not_measured_without_a_word(job: Path, tmp_p
     shutil.copytree(job / "run", run)
     description = json.loads((run / "run.json").read_text())
     description["dataset"]["fingerprint"] = "0" * 64
-    (run / "run.json").write_text(json.dumps(description))
+    (run / "run.json").write_text(json.dumps(sealed(description)))
     last = (job / "last_day").read_text()
     done = skipwise("evaluate", run, "--from", last, "--to", last)
     assert done.returncode == 2

@@ -15,6 +15,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.report.page import write_report
 from skipwise.settings import apply_settings
 from skipwise.storage import write_json
+from skipwise.training.checkpoint import sealed
 from skipwise.training.fit import train
 from skipwise.training.settings import preset
 from tests.report.pages import Page
@@ -148,7 +149,7 @@ def test_without_an_evaluation_the_rest_is_there_and_says_how_to_make_one(run: P
 def test_without_the_dataset_the_rest_is_there(run: Path, tmp_path: Path) -> None:
     description = json.loads((run / "run.json").read_text(encoding="utf-8"))
     description["dataset"]["path"] = str(tmp_path / "gone")
-    write_json(run / "run.json", description)
+    write_json(run / "run.json", sealed(description))
     page = read(write_report(run))
     ids = set(page.attributes("id"))
     assert f"the dataset is no longer at {tmp_path / 'gone'}" in page.text

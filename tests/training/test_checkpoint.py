@@ -25,6 +25,7 @@ from skipwise.training.checkpoint import (
     check_fits,
     load_run,
     save_run,
+    sealed,
 )
 from tests.training.trained import predictions, same_weights, short_run
 
@@ -47,11 +48,11 @@ def copy(run: TrainedRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run.path, tmp_path / "RUN"))
 
 
-def described(path: Path, **changes: Any) -> None:
-    """Change values of run.json; None takes one away."""
+def described(path: Path, *, seal: bool = True, **changes: Any) -> None:
+    """Change values of run.json; None takes one away. Its checksum follows unless `seal` is off."""
     description = json.loads((path / RUN_FILE).read_text()) | changes
     description = {key: value for key, value in description.items() if value is not None}
-    (path / RUN_FILE).write_text(json.dumps(description))
+    (path / RUN_FILE).write_text(json.dumps(sealed(description) if seal else description))
 
 
 def resealed(path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_run_is_plain_files_that_say_where_they_come_from(
     names = {file.name for file in run.path.iterdir()}
     assert names == {RUN_FILE, MODEL_FILE, VOCABULARY_FILE, "progress.jsonl"}
     description = json.loads((run.path / RUN_FILE).read_text())
-    assert description["format_version"] == 1
+    assert description["format_version"] == 2
     assert description["dataset"]["fingerprint"] == small_dataset.fingerprint
     assert description["settings"]["model"]["width"] == run.settings.model.width == 8
     assert set(description["versions"]) == {"skipwise", "torch", "numpy", "python"}
@@ -120,7 +121,9 @@ def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
         load_run(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{", "{}", "[1]", "3", '{"format_version": 2}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", "[1]", "3", '{"format_version": 7}', '{"format_version": 2}']
+)
 def test_a_description_that_is_none_is_refused(copy: Path, text: str) -> None:
     (copy / RUN_FILE).write_text(text)
     with pytest.raises(RunError, match=r"(is damaged|has format version).*[Tt]rain again"):
@@ -133,17 +136,38 @@ def test_a_description_that_is_not_text_is_refused(copy: Path) -> None:
         load_run(copy)
 
 
-@pytest.mark.parametrize("key", ["settings", "dataset", "objectives", "window", "checksums"])
+@pytest.mark.parametrize(
+    "key", ["settings", "dataset", "objectives", "window", "checksums", "checksum"]
+)
 def test_a_description_that_lacks_a_part_is_refused(copy: Path, key: str) -> None:
-    described(copy, **{key: None})
+    described(copy, seal=key != "checksum", **{key: None})
     with pytest.raises(RunError, match=rf"damaged: it must have {key}\. Train again"):
         load_run(copy)
 
 
-def test_another_format_version_is_refused(copy: Path) -> None:
-    described(copy, format_version=7)
-    with pytest.raises(RunError, match=r"has format version 7, must be 1\. .*train again"):
+@pytest.mark.parametrize("version", [1, 7])
+def test_another_format_version_is_refused(copy: Path, version: int) -> None:
+    described(copy, format_version=version)
+    with pytest.raises(RunError, match=rf"format version {version}, must be 2\. .*train again"):
         load_run(copy)
+
+
+def test_a_run_of_the_first_format_is_told_so_whatever_else_differs(copy: Path) -> None:
+    """It had no checksum of its own, and settings that are no more."""
+    described(copy, seal=False, format_version=1, checksum=None, settings={"gone": 1}, window=None)
+    with pytest.raises(RunError, match="trained by another version of Skipwise: train again"):
+        load_run(copy)
+
+
+def test_a_setting_changed_by_hand_is_refused(run: TrainedRun, copy: Path) -> None:
+    """Weights of another history length have the same shapes: only the checksum can tell."""
+    settings = json.loads(json.dumps(run.description["settings"]))
+    settings["model"]["encoder"]["history_length"] += 1
+    described(copy, seal=False, settings=settings)
+    with pytest.raises(RunError, match=r"run\.json does not fit the checksum it holds: .*again"):
+        load_run(copy)
+    described(copy, settings=settings)
+    load_run(copy)
 
 
 def test_what_is_no_run_is_refused_and_an_unfinished_one_is_told_apart(tmp_path: Path) -> None:

@@ -226,6 +226,19 @@ def test_a_run_is_not_resumed_with_other_settings(small_dataset: Dataset, broken
         short_run(small_dataset, broken_off, "optimizer.weight_decay=0.1", resume=True)
 
 
+def test_a_run_begun_by_another_version_is_not_resumed(
+    small_dataset: Dataset, broken_off: Path
+) -> None:
+    """Which is told before its settings, which may be others too."""
+    for file in described(broken_off / "resume"):
+        position = json.loads(file.read_text())
+        del position["format_version"]
+        position["identity"]["settings"] = {}
+        file.write_text(json.dumps(position))
+    with pytest.raises(RunError, match=r"version None, must be 2\. .*leave --resume out"):
+        short_run(small_dataset, broken_off, resume=True)
+
+
 def test_a_run_is_not_resumed_on_another_window_or_dataset(
     small_dataset: Dataset, edited_dataset: Dataset, broken_off: Path
 ) -> None:

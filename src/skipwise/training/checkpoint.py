@@ -4,7 +4,7 @@
 
 - Every file is written aside and renamed; `run.json`, last, holds the checksums of the others, so a
   crash in between leaves the old run or none.
-- A file that does not fit its checksum is not read.
+- A file that does not fit its checksum is not read; `run.json` holds its own, over all else in it.
 
 Reads `model`; is read by `fit`, `unfinished`, evaluation, report and serving.
 """
@@ -30,13 +30,14 @@ from skipwise.labels.watch import LabelConfig
 from skipwise.model.inputs import InputSizes
 from skipwise.model.recommender import LabelCuts, Recommender
 from skipwise.settings import apply_settings, settings_to_dict
-from skipwise.storage import checksum, replace_file, write_json
+from skipwise.storage import checksum, json_checksum, replace_file, write_json
 from skipwise.training.settings import TrainSettings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Rises when the network, or what lies in the folder, changes: older runs are then refused."""
 RUN_FILE, MODEL_FILE, VOCABULARY_FILE = "run.json", "model.safetensors", "vocabulary.json"
 PROGRESS_FILE = "progress.jsonl"
-_DESCRIBED = ("settings", "dataset", "objectives", "window", "checksums")
+_DESCRIBED = ("settings", "dataset", "objectives", "window", "checksums", "checksum")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,7 +141,13 @@ def save_run(
         "checksums": {name: checksum(path / name) for name in (MODEL_FILE, VOCABULARY_FILE)},
         **more,
     }
-    write_json(path / RUN_FILE, description)
+    write_json(path / RUN_FILE, sealed(description))
+
+
+def sealed(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Put under `checksum` what everything else in `run.json` hashes to."""
+    rest = {key: value for key, value in description.items() if key != "checksum"}
+    return {**rest, "checksum": json_checksum(rest)}
 
 
 def load_run(path: Path) -> TrainedRun:
@@ -174,7 +181,7 @@ def read_description(path: Path) -> dict[str, Any]:
     """Read `run.json`.
 
     Raises:
-        RunError: It is missing, damaged, or of another version.
+        RunError: It is missing, damaged, changed, or of another version.
     """
     file = path / RUN_FILE
     if not file.is_file():
@@ -200,6 +207,11 @@ def read_description(path: Path) -> dict[str, Any]:
     lacking = [key for key in _DESCRIBED if key not in description]
     if lacking:
         raise RunError(f"{file} is damaged: it must have {', '.join(lacking)}. Train again.")
+    if sealed(description)["checksum"] != description["checksum"]:
+        raise RunError(
+            f"{file} does not fit the checksum it holds: it was changed after it was written. "
+            "Copy the run again from where it was trained, or train again."
+        )
     return description
 
 

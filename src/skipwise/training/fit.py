@@ -34,6 +34,7 @@ from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
 from skipwise.storage import replace_file
 from skipwise.training.checkpoint import (
+    FORMAT_VERSION,
     PROGRESS_FILE,
     build_model,
     dataset_facts,
@@ -346,6 +347,7 @@ class _Run:
             f"best.{name}": value for name, value in self.best.items()
         }
         position = {
+            "format_version": FORMAT_VERSION,
             "identity": self.identity,
             "counts": self.learner.counts(),
             **dataclasses.asdict(self.position),
@@ -356,9 +358,16 @@ class _Run:
         """Go on from what `save` wrote.
 
         Raises:
-            RunError: It belongs to another dataset, window or settings.
+            RunError: It belongs to another version, dataset, window or settings.
         """
         tensors, position = load_unfinished(self.out)
+        version = position.get("format_version")
+        if version != FORMAT_VERSION:
+            raise RunError(
+                f"the unfinished training in {self.out} has format version {version}, must be "
+                f"{FORMAT_VERSION}. It was begun by another version of Skipwise: leave --resume "
+                "out to train from the start."
+            )
         self.identity = identity
         for key, now in identity.items():
             before = position["identity"][key]
