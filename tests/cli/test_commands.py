@@ -4,16 +4,27 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from skipwise.training.checkpoint import sealed
+from skipwise.training.checkpoint import load_run, sealed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINING = ("--preset", "tiny", "passes_at_most=1", "threads=1", "optimizer.learning_rate=0.01")
+
+
+HEEDING_CONTROL_C = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from skipwise.cli.main import main; main()"
+)
+"""The program where tests run in the background too: a shell then has Ctrl-C ignored."""
 
 
 def skipwise(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -55,16 +66,57 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_evaluate_prints_tables_of_at_most_100_columns_and_keeps_the_figures(job: Path) -> None:
+@pytest.fixture(scope="module")
+def evaluated(job: Path) -> subprocess.CompletedProcess[str]:
+    """`evaluate` of the last day, its figures kept in `card.json` too."""
     last = (job / "last_day").read_text()
-    done = skipwise("evaluate", job / "run", "--from", last, "--to", last)
+    words = ("--from", last, "--to", last, "--json", job / "card.json")
+    return skipwise("evaluate", job / "run", *words)
+
+
+@pytest.mark.slow
+def test_evaluate_prints_tables_of_at_most_100_columns_and_keeps_the_figures(
+    job: Path, evaluated: subprocess.CompletedProcess[str]
+) -> None:
+    done = evaluated
     assert done.returncode == 0, done.stderr
     assert max(len(line) for line in done.stdout.splitlines()) <= 100
     assert "glance" in done.stdout
     card = json.loads((job / "run" / "evaluation.json").read_text())
     assert {"value", "low", "high"} == set(card["objectives"]["glance"]["auc"])
     assert {"video_rate", "viewer_surface_rate", "random", "lightgbm"} == set(card["baselines"])
+
+
+@pytest.mark.slow
+def test_the_json_has_every_key_whatever_was_learnt(
+    job: Path, evaluated: subprocess.CompletedProcess[str]
+) -> None:
+    """A figure is value, low and high, or null with its reason; `click` is not in this log."""
+    assert evaluated.returncode == 0
+    card = json.loads((job / "card.json").read_text())
+    wanted = dict.fromkeys(
+        ("glance", "effective", "long", "finished", "like", "negative", "click"),
+        ("auc", "gauc", "log_loss", "ece"),
+    ) | {"watch": ("mae_s", "xauc")}
+    for objective, metrics in wanted.items():
+        found = card["objectives"][objective]
+        for metric in metrics:
+            if found[metric] is None:
+                assert found["reasons"][metric], objective
+            else:
+                assert set(found[metric]) == {"value", "low", "high"}
+                assert found[metric]["low"] <= found[metric]["high"]
+    for objective in ("glance", "watch"):
+        assert None not in [card["objectives"][objective][name] for name in wanted[objective]]
+    click = card["objectives"]["click"]
+    assert click["rows"] == click["positives"] == 0
+    assert click["reasons"]["auc"] == "not learnt: the log does not say"
+    assert card["rows"] == card["objectives"]["glance"]["rows"] > 100
+    assert {"score", "logged", "random"} < set(card["slate"]["glance_at_1"])
+    baseline = card["baselines"]["video_rate"]["objectives"]["glance"]
+    assert set(baseline["auc"]) == {"value", "low", "high"}
+    assert card["label_rules"]["glance_below_s"] == 3.0
+    assert card["label_rules"]["glance_needs_duration"] is True
 
 
 @pytest.mark.slow
@@ -98,11 +150,36 @@ def test_inspect_can_speak_json(job: Path) -> None:
     assert summary["num_viewers"] == 60
 
 
+def test_a_log_with_many_refused_rows_is_read_when_told_to(job: Path, tmp_path: Path) -> None:
+    """With the words that the refusal itself names."""
+    log, out = tmp_path / "log", tmp_path / "dataset"
+    shutil.copytree(job / "world", log)
+    events = pq.read_table(log / "events.parquet")
+    watch_ms = events["watch_ms"].to_numpy().copy()
+    watch_ms[: len(watch_ms) // 20] = -5
+    place = events.column_names.index("watch_ms")
+    pq.write_table(events.set_column(place, "watch_ms", pa.array(watch_ms)), log / "events.parquet")
+    refused = skipwise("inspect", log)
+    assert refused.returncode == 2
+    words = re.search(r"add (read\.refused_share_at_most=\S+) to the\s+command", refused.stderr)
+    assert words is not None, refused.stderr
+    summary = json.loads(skipwise("inspect", log, "--json", words[1]).stdout)
+    assert sum(refusal["count"] for refusal in summary["refusals"]) == len(watch_ms) // 20
+    prepared = skipwise("prepare", log, "--out", out, words[1])
+    assert prepared.returncode == 0, prepared.stderr
+    described = json.loads((out / "dataset.json").read_text())
+    assert described["num_events"] == len(watch_ms) - len(watch_ms) // 20
+    share = float(words[1].split("=")[1])
+    assert described["settings"]["read"]["refused_share_at_most"] == share
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("inspect", "nowhere"), "nowhere"),
+        (("inspect", "{world}", "read.refused_share=1"), "refused_share_at_most"),
         (("prepare", "nowhere", "--out", "x"), "nowhere"),
+        (("prepare", "nowhere", "--out", "x", "read.watch_at_most_s=0"), "> 0"),
         (("train", "nowhere", "--out", "x"), "skipwise prepare"),
         (("train", "{dataset}", "--out", "x", "learning_rat=1"), "not a setting"),
         (("train", "{dataset}", "--out", "x", "optimizer.learning_rat=1"), "learning_rate"),
@@ -111,6 +188,7 @@ def test_inspect_can_speak_json(job: Path) -> None:
         (("train", "{dataset}", "--out", "x", "--until", "yesterday"), "2022-05-01"),
         (("train", "{dataset}", "--out", "x", "--until", "2001-01-01"), "outside the data"),
         (("train", "{dataset}", "--out", "x", "--preset", "smal"), "Did you mean 'small'"),
+        (("train", "{dataset}", "--out", "x", "--preset", "aut"), "must be one of auto, tiny"),
         (("train", "{dataset}", "--out", "{run}"), "--replace"),
         (("train", "{dataset}", "--out", "x", "--resume"), "Leave --resume out"),
         (("prepare", "{world}", "--out", "{world}"), "is not a prepared dataset"),
@@ -162,6 +240,29 @@ def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path
     done = skipwise("train", job / "dataset", "--out", tmp_path / "run", *TRAINING)
     assert done.returncode == 2
     assert "--resume, or say --replace" in done.stderr
+
+
+def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: Path) -> None:
+    """In a process of its own: exit 130, the way on is said, and it leads to the end."""
+    words = ("train", job / "dataset", "--out", tmp_path / "run", *TRAINING, "tokens_per_batch=64")
+    begun = subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-c", HEEDING_CONTROL_C, *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / "run").glob("resume/state-*.json")):
+        assert begun.poll() is None, "the test is to stop it before it is done"
+        time.sleep(0.01)
+    begun.send_signal(signal.SIGINT)
+    _, told = begun.communicate(timeout=120)
+    assert begun.returncode == 130, told
+    assert "goes on with the same command and --resume" in told
+    assert "Traceback" not in told
+    assert not (tmp_path / "run" / "run.json").exists()
+    resumed = skipwise(*words, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    assert load_run(tmp_path / "run").description["best_pass"] == 1
 
 
 def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:

@@ -207,6 +207,7 @@ def test_too_many_refused_rows_stop_the_run_with_reason_file_and_line(
     assert "play_time_ms is negative: 1 row, first in" in message
     assert "pure.csv line 100 (play_time_ms = '-5')" in message
     assert "pure.csv line 101 (play_time_ms = 'abc')" in message
+    assert message.endswith("add read.refused_share_at_most=0.021 to the command.")
     lenient = ReadSettings(refused_share_at_most=0.02)
     assert len(rows_of(read_log(folder, connection, settings=lenient), connection)) == 98
 

@@ -35,7 +35,10 @@ def demo(
     viewers: Annotated[int, typer.Option(help="How many viewers to simulate.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Training settings.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Training settings; read.* go to inspect and prepare."
+        ),
     ] = None,
 ) -> None:
     """Do the whole job: simulate -> prepare -> train -> evaluate -> report.
@@ -43,6 +46,8 @@ def demo(
     Example: skipwise demo --data KuaiRand-Pure --out kuairand
     """
     console = open_console()
+    words = overrides or []
+    reading = [word for word in words if word.startswith("read.")]
     log = data
     if log is None:
         log = out / "world"
@@ -50,9 +55,9 @@ def demo(
         simulate_command(log, viewers=viewers, days=8, seed=seed)
     else:
         _announce(f"1/5  inspect: {log}")
-        inspect_command(log, source=source, mapping=mapping)
+        inspect_command(log, source=source, mapping=mapping, overrides=reading)
     _announce("2/5  prepare: labels, counters, histories")
-    prepare_command(log, out / "dataset", source=source, mapping=mapping)
+    prepare_command(log, out / "dataset", source=source, mapping=mapping, overrides=reading)
     last = Dataset.open(out / "dataset").days[1]
     until, first = iso_day(last - REPORTED_DAYS), iso_day(last - REPORTED_DAYS + 1)
     _announce(f"3/5  train: until {until}")
@@ -61,7 +66,7 @@ def demo(
         out / "run",
         until=until,
         replace=True,
-        overrides=[f"seed={seed}", *(overrides or [])],
+        overrides=[f"seed={seed}", *(word for word in words if word not in reading)],
     )
     _announce(f"4/5  evaluate: {first} to {iso_day(last)}, which it has not seen")
     evaluate_command(out / "run", first, iso_day(last))

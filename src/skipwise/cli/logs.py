@@ -15,7 +15,7 @@ import typer
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_bars, draw_table, open_console
-from skipwise.events.read import EventLog, read_log
+from skipwise.events.read import EventLog, ReadSettings, read_log
 from skipwise.events.summary import HISTOGRAM_EDGES_S, LogSummary, summarise
 from skipwise.features.dataset import Dataset
 from skipwise.features.prepare import PrepareSettings, prepare, settings_of
@@ -33,6 +33,13 @@ MappingOption = Annotated[
 ]
 MemoryOption = Annotated[float, typer.Option("--memory", help="GiB the data engine may take.")]
 ThreadsOption = Annotated[int, typer.Option("--threads", help="CPU threads; 0 = all.")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class InspectSettings:
+    """How a log is looked at: the keys that `prepare` has too."""
+
+    read: ReadSettings = dataclasses.field(default_factory=ReadSettings)
 
 
 def simulate_command(
@@ -60,13 +67,27 @@ def inspect_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     memory: MemoryOption = MEMORY_GIB,
     threads: ThreadsOption = 0,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings, as in read.refused_share_at_most=0.05."
+        ),
+    ] = None,
 ) -> None:
     """Show what is in a log: a table and a plot.
 
     Example: skipwise inspect KuaiRand-Pure
     """
+    settings = settings_from(InspectSettings(), None, overrides)
     with data_engine(memory, threads) as connection:
-        log = read_log(path, connection, source=source, mapping=mapping, progress=ConsoleProgress())
+        log = read_log(
+            path,
+            connection,
+            source=source,
+            mapping=mapping,
+            settings=settings.read,
+            progress=ConsoleProgress(),
+        )
         summary = summarise(log, connection)
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(summary), default=str, indent=1))
@@ -91,10 +112,17 @@ def prepare_command(
 
     Example: skipwise prepare KuaiRand-Pure --out dataset
     """
-    settings_from(PrepareSettings(), config, overrides)  # a mistake is told before the log is read
+    given = settings_from(PrepareSettings(), config, overrides)
     with data_engine(memory, threads) as connection:
         progress = ConsoleProgress()
-        log = read_log(path, connection, source=source, mapping=mapping, progress=progress)
+        log = read_log(
+            path,
+            connection,
+            source=source,
+            mapping=mapping,
+            settings=given.read,
+            progress=progress,
+        )
         settings = settings_from(settings_of(log.description), config, overrides)
         prepare(log, connection, out, settings, progress)
     show_dataset(Dataset.open(out), log)

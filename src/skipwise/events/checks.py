@@ -130,10 +130,12 @@ def stop_if_too_many(
     if num_refused <= settings.refused_share_at_most * num_rows:
         return
     reasons = "\n".join(f"  {describe(refusal)}" for refusal in refusals)
+    enough = min(1.0, (1000 * num_refused // num_rows + 1) / 1000)
     raise EventError(
         f"{num_refused:,} of {num_rows:,} rows of the {what} ({num_refused / num_rows:.1%}) are "
         f"refused, must be at most {settings.refused_share_at_most:.1%}:\n{reasons}\n"
-        "Mend these rows, or raise refused_share_at_most to read the log without them."
+        "Mend these rows, or read the log without them: add "
+        f"read.refused_share_at_most={enough:g} to the command."
     )
 
 

@@ -20,7 +20,7 @@ from ibis.backends.duckdb import Backend as Connection
 from ibis.expr.types import Table, Value
 
 from skipwise.errors import EventError
-from skipwise.events.read import EventLog
+from skipwise.events.read import EventLog, ReadSettings
 from skipwise.events.schema import SourceDescription
 from skipwise.features.codes import (
     Codes,
@@ -55,6 +55,8 @@ from skipwise.storage import check_replaceable, replace_folder, write_json
 class PrepareSettings:
     """How a log becomes a dataset."""
 
+    read: ReadSettings = field(default_factory=ReadSettings)
+    """What is refused while the log is read: given to `read_log`, kept here."""
     labels: LabelConfig = field(default_factory=LabelConfig)
     """What a watch means."""
     counters: CounterConfig = field(default_factory=CounterConfig)
