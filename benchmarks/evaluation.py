@@ -32,6 +32,7 @@ def rows_of(num_viewers: int, seed: int = 0) -> Scored:
     return Scored(
         viewer=viewer,
         group=viewer,
+        visible=np.full(number, 50),
         labels={name: (generator.random(number) < chance).astype(np.int8) for name in names},
         probabilities=dict.fromkeys(names, chance),
         watch_s=watch_s,

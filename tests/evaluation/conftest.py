@@ -24,6 +24,7 @@ def make_scored(*, noise: float = 1.0, num_viewers: int = 120, seed: int = 0) ->
     viewer = np.repeat(np.arange(num_viewers), 10)
     return Scored(
         viewer=viewer + 1000,
+        visible=viewer % 7,
         group=np.where(np.arange(num_rows) < 20, -1, np.arange(num_rows) // 5 - 4),
         labels={"glance": glanced, "effective": effective, "like": np.zeros(num_rows, np.int8)},
         probabilities={

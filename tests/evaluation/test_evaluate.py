@@ -1,5 +1,6 @@
 """From a trained run to scored rows: blind to what it reports, in every baseline and head too."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import ibis
@@ -8,7 +9,8 @@ import pytest
 import torch
 from ibis.backends.duckdb import Backend as Connection
 
-from skipwise.evaluation.evaluate import Measured, score_run
+from skipwise.errors import DatasetError
+from skipwise.evaluation.evaluate import Measured, groups, score_run
 from skipwise.evaluation.yardsticks import score_baselines
 from skipwise.features.dataset import Dataset
 from skipwise.features.visibility import Mode
@@ -98,6 +100,21 @@ def test_a_later_outcome_is_another_state(
     live = measured(runs[0], connection, "progressive")
     late = measured(runs[0], connection, "progressive", delay_s=86_400.0)
     assert not np.array_equal(live.predicted.logits["glance"], late.predicted.logits["glance"])
+
+
+def test_viewer_days_are_no_groups_where_the_state_moves_within_them(
+    runs: tuple[tuple[TrainedRun, Dataset], tuple[TrainedRun, Dataset]], connection: Connection
+) -> None:
+    """The GAUC trap: progressive rows are ranked within requests, or not at all."""
+    dataset = runs[0][1]
+    live, nightly = (measured(runs[0], connection, mode) for mode in ("progressive", "daily"))
+    row = live.predicted.row
+    np.testing.assert_array_equal(live.scored.group, dataset.events["request"].take(row))
+    viewer_day = groups(dataset, row, "daily")
+    np.testing.assert_array_equal(nightly.scored.group, viewer_day)
+    with pytest.raises(DatasetError, match="rows scored with different states"):
+        dataclasses.replace(live.scored, group=viewer_day)
+    dataclasses.replace(live.scored, group=np.full(len(row), -1))
 
 
 def test_what_else_is_asked_stands_beside_each_row(

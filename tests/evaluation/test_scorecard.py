@@ -180,6 +180,8 @@ def test_watched_and_expected_seconds_are_clipped_alike(scored: Scored) -> None:
     [
         ({"group": np.zeros(3, np.int64)}, r"group is \(3,\), must be \(1200,\)"),
         ({"group": np.zeros(1200, np.int64)}, "rows of two viewers"),
+        ({"visible": np.zeros(3, np.int64)}, r"visible is \(3,\), must be \(1200,\)"),
+        ({"visible": np.arange(1200)}, "scored with different states.*request in progressive"),
         ({"labels": {"glance": np.full(1200, 2, np.int8)}}, "is 2, must be -1, 0 or 1"),
         ({"probabilities": {"glance": np.full(1200, np.nan)}}, r"is nan, must be in \[0, 1\]"),
         ({"watch_s": np.full(1200, -1.0)}, "watch_s.* is -1.0, must be >= 0"),
@@ -199,6 +201,7 @@ def test_no_row_is_refused() -> None:
         Scored(
             viewer=none.astype(np.int64),
             group=none.astype(np.int64),
+            visible=none.astype(np.int64),
             labels={},
             probabilities={},
             watch_s=none,

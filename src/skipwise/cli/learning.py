@@ -22,14 +22,18 @@ from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_f
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
 from skipwise.cli.launch import allocator
 from skipwise.errors import RunError
-from skipwise.evaluation.tables import comparison_rows, scorecard_rows, slate_rows, watch_rows
+from skipwise.evaluation.tables import (
+    EVALUATION_FILE,
+    comparison_rows,
+    scorecard_rows,
+    slate_rows,
+    watch_rows,
+)
 from skipwise.features.dataset import Dataset
 from skipwise.features.visibility import MODES, Mode
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.settings import check_choice
 from skipwise.storage import write_json
-
-EVALUATION_FILE = "evaluation.json"
 
 
 def train_command(
@@ -57,8 +61,9 @@ def train_command(
     """
     from skipwise.training.checkpoint import RUN_FILE
     from skipwise.training.fit import train
-    from skipwise.training.settings import preset, size_for
+    from skipwise.training.settings import PRESETS, preset, size_for
 
+    check_choice("--preset", size, ("auto", *PRESETS))
     opened = Dataset.open(dataset)
     if size == "auto":
         num_events = int(opened.description["num_timed_events"])
@@ -187,11 +192,13 @@ def _say_size(size: str, num_events: int) -> None:
     """Explain what the preset `auto` chose."""
     from skipwise.training.settings import PRESETS
 
-    width, _, _, history, ids = PRESETS[size]
-    own = "with" if ids else "without"
-    chosen = f"width {width}, history {history}, {own} vectors for videos and authors"
+    chosen = PRESETS[size]
+    own = "with" if chosen.ids else "without"
+    shape = f"width {chosen.width}, history {chosen.history_length}"
     open_console(stderr=True).print(
-        f"preset auto: {num_events:,} events with a time -> {size} ({chosen})", highlight=False
+        f"preset auto: {num_events:,} events with a time -> {size} ({shape}, {own} vectors for "
+        "videos and authors)",
+        highlight=False,
     )
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from skipwise.errors import DatasetError
 from skipwise.evaluation.comparison import compare
+from skipwise.evaluation.figures import OBJECTIVE_METRICS
 from skipwise.evaluation.scorecard import EvaluationSettings, Scored, scorecard
 from skipwise.evaluation.yardsticks import Yardstick, available_baselines, score_baselines
 from skipwise.features.dataset import Dataset, day_number, iso_day
@@ -28,6 +29,7 @@ from skipwise.features.stretches import Plan, View, plan_stretches
 from skipwise.features.visibility import Mode
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.features.window_state import freeze_state
+from skipwise.model.objectives import OBJECTIVES
 from skipwise.model.predict import Ask, RowPredictions, predict_rows
 from skipwise.model.score import ScoreWeights
 from skipwise.progress import SILENT, Progress
@@ -91,6 +93,8 @@ def evaluate(
 
     Returns:
         What `scorecard` returns, with `baselines` (from `compare`), `mode`, `days` and versions.
+        Objectives that the run did not learn are there with null figures and the reason, so every
+        card has the same keys.
 
     Raises:
         DatasetError: No row on those days, or days before the end of the training window.
@@ -102,8 +106,10 @@ def evaluate(
     chosen = (settings or EvaluationSettings()).baselines
     names = available_baselines() if chosen is None else chosen
     others = score_baselines(yardstick, names, scored, progress)
+    masked = run.description["masked_objectives"]
     return {
         **card,
+        "objectives": _all_objectives(card["objectives"], masked, yardstick),
         "baselines": compare(scored, others, settings=settings, progress=progress),
         "mode": mode,
         "days": {"from": iso_day(days[0]), "to": iso_day(days[1])},
@@ -114,8 +120,27 @@ def evaluate(
             "checksums": run.description["checksums"],
         },
         "dataset_fingerprint": dataset.fingerprint,
-        "masked_objectives": run.description["masked_objectives"],
+        "label_rules": dict(dataset.description["settings"]["labels"]),
+        "masked_objectives": masked,
     }
+
+
+def _all_objectives(
+    measured: Mapping[str, Any], masked: Mapping[str, str], yardstick: Yardstick
+) -> dict[str, Any]:
+    """Put what was not learnt beside what was measured, in the usual order."""
+    unlearnt = {}
+    for name, reason in masked.items():
+        label = yardstick.dataset.events[f"label_{name}"].take(yardstick.rows)
+        unlearnt[name] = {
+            **dict.fromkeys(OBJECTIVE_METRICS),
+            "rows": int((label >= 0).sum()),
+            "positives": int((label == 1).sum()),
+            "reasons": dict.fromkeys(OBJECTIVE_METRICS, f"not learnt: {reason}"),
+        }
+    found = {**measured, **unlearnt}
+    order = [name for name in (*OBJECTIVES, "watch") if name in found]
+    return {name: found[name] for name in order}
 
 
 def score_run(
@@ -224,6 +249,7 @@ def _scored(
     return Scored(
         viewer=events["viewer"].take(rows).astype(np.int64),
         group=groups(dataset, rows, window.mode),
+        visible=visible,
         labels={name: events[f"label_{name}"].take(rows) for name in predicted.logits},
         probabilities=predicted.probabilities(),
         watch_s=events["watch_s"].take(rows).astype(np.float64),

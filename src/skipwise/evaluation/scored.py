@@ -29,6 +29,8 @@ class Scored:
     """(N,) any number that names the viewer."""
     group: Integers
     """(N,) the rows ranked with one state; -1 = no group."""
+    visible: Integers
+    """(N,) how many past events of its viewer were known when the row was scored: its state."""
     labels: Mapping[str, NDArray[np.int8]]
     """Objective -> (N,) -1 unknown, 0, 1."""
     probabilities: Mapping[str, Floats]
@@ -61,6 +63,7 @@ class Scored:
                 "A group holds rows of two viewers; a slate is ranked for one. "
                 "Number groups by viewer-day or by request."
             ) from None
+        check_one_state(self.group, self.visible)
 
     @property
     def num_rows(self) -> int:
@@ -85,6 +88,7 @@ class Scored:
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
             "group": self.group,
+            "visible": self.visible,
             "watch_s": self.watch_s,
             "expected_watch_s": self.expected_watch_s,
             "duration_s": self.duration_s,

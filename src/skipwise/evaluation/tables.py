@@ -14,13 +14,15 @@ from typing import Any
 
 Row = tuple[str, ...]
 DASH = "-"
+EVALUATION_FILE = "evaluation.json"
+"""In a RUN folder: the card that `evaluate` made last."""
 
 
 def scorecard_rows(card: Mapping[str, Any]) -> list[Row]:
     """Lay out the objectives of a card, one row each, the heading first.
 
     Args:
-        card: What `scorecard` returned.
+        card: What `scorecard` or `evaluate` returned; what was not learnt gets no row.
 
     Returns:
         Rows of 8 cells: objective, share of positives, AUC, GAUC and log-loss with intervals, nDCG,
@@ -28,7 +30,7 @@ def scorecard_rows(card: Mapping[str, Any]) -> list[Row]:
     """
     rows: list[Row] = [("objective", "share", "AUC", "GAUC", "log-loss", "nDCG", "ECE", "p/y")]
     for name, found in card["objectives"].items():
-        if name == "watch":
+        if name == "watch" or name in card.get("masked_objectives", {}):
             continue
         rows.append(
             (

@@ -50,8 +50,9 @@ def baselines_section(findings: Findings) -> Section:
 
 
 def binary_objectives(card: Card) -> list[str]:
-    """Name the objectives that are yes or no."""
-    return [name for name in card["objectives"] if name != "watch"]
+    """Name the objectives that are yes or no and were learnt."""
+    left_out = {"watch", *card.get("masked_objectives", {})}
+    return [name for name in card["objectives"] if name not in left_out]
 
 
 def theirs(card: Card, baseline: str, objective: str) -> Card | None:

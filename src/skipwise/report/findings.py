@@ -5,7 +5,7 @@
 - The run must be whole. An evaluation or a dataset may be absent: then the reason is kept, and what
   needs it says so.
 
-Reads `training`, `features` and `evaluation.json`; is read by the sections.
+Reads `training`, `features` and the `evaluation.json` of `evaluation`; is read by the sections.
 """
 
 import json
@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from skipwise.errors import DatasetError, RunError, SkipwiseError
+from skipwise.evaluation.tables import EVALUATION_FILE
 from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import PROGRESS_FILE, TrainedRun, check_fits, load_run
-
-EVALUATION_FILE = "evaluation.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

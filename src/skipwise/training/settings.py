@@ -9,6 +9,7 @@ Is read by `fit` and the command line.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from skipwise.model.encoder import EncoderSettings
 from skipwise.model.inputs import InputSettings
@@ -99,13 +100,24 @@ class TrainSettings:
         check_setting("checkpoints_kept", self.checkpoints_kept, at_least=1, at_most=1000)
 
 
-PRESETS: Mapping[str, tuple[int, int, int, int, bool]] = {
-    "tiny": (16, 1, 2, 50, False),
-    "small": (32, 1, 2, 100, False),
-    "base": (64, 1, 4, 200, True),
-    "large": (128, 2, 8, 200, True),
+class Preset(NamedTuple):
+    """What a size stands for."""
+
+    width: int
+    blocks: int
+    heads: int
+    history_length: int
+    ids: bool
+    """Whether videos and authors have vectors of their own."""
+
+
+PRESETS: Mapping[str, Preset] = {
+    "tiny": Preset(width=16, blocks=1, heads=2, history_length=50, ids=False),
+    "small": Preset(width=32, blocks=1, heads=2, history_length=100, ids=False),
+    "base": Preset(width=64, blocks=1, heads=4, history_length=200, ids=True),
+    "large": Preset(width=128, blocks=2, heads=8, history_length=200, ids=True),
 }
-"""size -> (width, blocks, heads, history length, vectors for videos and authors)."""
+"""By size, the smallest first."""
 
 SIZED_BY_EVENTS = (("small", 5_000_000), ("base", 100_000_000))
 """size -> below how many events with a time `auto` takes it; `large` from the last on."""
@@ -124,12 +136,14 @@ def preset(size: str = "small") -> TrainSettings:
     16
     """
     check_choice("preset", size, PRESETS)
-    width, blocks, heads, history, ids = PRESETS[size]
+    chosen = PRESETS[size]
     return TrainSettings(
         model=ModelSettings(
-            width=width,
-            inputs=InputSettings(ids=ids),
-            encoder=EncoderSettings(blocks=blocks, heads=heads, history_length=history),
+            width=chosen.width,
+            inputs=InputSettings(ids=chosen.ids),
+            encoder=EncoderSettings(
+                blocks=chosen.blocks, heads=chosen.heads, history_length=chosen.history_length
+            ),
             objectives=ObjectiveSettings(),
         )
     )
