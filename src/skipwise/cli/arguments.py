@@ -24,6 +24,9 @@ Settings = TypeVar("Settings")
 MEMORY_GIB = 4.0
 """What the data engine may take by default; beyond it spills to disk."""
 
+_DISK_IS_FULL = ("no space left", "disk quota", "max_temp_directory_size")
+"""How the engine's messages say so."""
+
 
 def settings_from(start: Settings, config: Path | None, overrides: list[str] | None) -> Settings:
     """Apply a TOML file, then key=value words, to a settings dataclass.
@@ -75,10 +78,22 @@ def data_engine(memory_gib: float = MEMORY_GIB, threads: int = 0) -> Iterator[Co
         try:
             yield connection
         except (duckdb.IOException, duckdb.OutOfMemoryException) as problem:
-            raise StorageError(
-                f"the data engine ran out of room: {str(problem).splitlines()[0]}. It may take "
-                f"{memory_gib:g} GiB of memory and what {folder} holds of disk. Raise --memory, or "
-                "free some disk; nothing half-written was left."
-            ) from problem
+            raise _said_plainly(problem, memory_gib, folder) from problem
         finally:
             connection.disconnect()
+
+
+def _said_plainly(problem: duckdb.Error, memory_gib: float, folder: str) -> StorageError:
+    """Tell an engine without room from one that cannot use a file."""
+    what = (str(problem).splitlines() or ["no reason given"])[0].rstrip(". ")
+    full = any(words in str(problem).lower() for words in _DISK_IS_FULL)
+    if full or isinstance(problem, duckdb.OutOfMemoryException):
+        return StorageError(
+            f"the data engine ran out of room: {what}. It may take {memory_gib:g} GiB of memory "
+            f"and what {folder} holds of disk. Raise --memory, or free some disk; nothing "
+            "half-written was left."
+        )
+    return StorageError(
+        f"the data engine could not use a file: {what}. It must be able to read the log and to "
+        f"write in {folder}. Check that they are there, whole and allowed to you."
+    )
