@@ -95,6 +95,40 @@ def test_a_damaged_description_is_refused(copy: Path) -> None:
         Dataset.open(copy)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "must be JSON"),
+        (b"[1]", "it is a list, must be a JSON object"),
+        (b"null", "it is a NoneType, must be a JSON object"),
+        (b"\xff\xfe{}", "must be JSON"),
+        (b'{"format_version": 1}', "it must hold fingerprint, source, "),
+    ],
+    ids=["empty", "list", "null", "not text", "nothing but its version"],
+)
+def test_what_is_no_description_is_refused(copy: Path, content: bytes, says: str) -> None:
+    (copy / "dataset.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: .*{says}.*prepare` again"):
+        Dataset.open(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"num_events": None}, "num_events"),
+        ({"settings": [1]}, "settings"),
+        ({"settings": {"labels": {}, "counters": {}}}, r"settings\.session_gap_s"),
+    ],
+)
+def test_a_description_that_lacks_a_part_is_refused(
+    copy: Path, changes: dict[str, object], says: str
+) -> None:
+    described = json.loads((copy / "dataset.json").read_text()) | changes
+    (copy / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(DatasetError, match=rf"damaged: it must hold {says}\. .*prepare` again"):
+        Dataset.open(copy)
+
+
 @pytest.mark.parametrize("version", [0, 2, None])
 def test_another_format_version_is_refused(copy: Path, version: int | None) -> None:
     description = json.loads((copy / "dataset.json").read_text())

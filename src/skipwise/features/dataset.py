@@ -25,6 +25,27 @@ from skipwise.settings import apply_settings
 
 FORMAT_VERSION = 1
 
+_DESCRIBED: Mapping[str, type] = {
+    "fingerprint": str,
+    "source": str,
+    "time_zone": str,
+    "first_day": str,
+    "last_day": str,
+    "settings": dict,
+    "objectives": list,
+    "labels": dict,
+    "counter_names": list,
+    "surfaces": list,
+    "topics": list,
+    "video_extras": list,
+    "viewer_extras": list,
+    "num_events": int,
+    "num_timed_events": int,
+    "num_videos": int,
+    "num_viewers": int,
+}
+"""What `dataset.json` must hold, beside its format version."""
+
 
 class Column:
     """One column of an Arrow file, mapped: rows are copied only when asked for."""
@@ -216,13 +237,30 @@ def _read_description(path: Path) -> dict[str, Any]:
         )
     try:
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as problem:
-        raise DatasetError(f"{file} is damaged: {problem}. Run `skipwise prepare` again.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise DatasetError(
+            f"{file} is damaged: {problem}; it must be JSON. Run `skipwise prepare` again."
+        ) from None
+    if not isinstance(description, dict):
+        raise DatasetError(
+            f"{file} is damaged: it is a {type(description).__name__}, must be a JSON object. "
+            "Run `skipwise prepare` again."
+        )
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise DatasetError(
             f"{path} has format version {version}, must be {FORMAT_VERSION}. "
             "It was prepared by another version of Skipwise: run `skipwise prepare` again."
+        )
+    lacking = [
+        key for key, kind in _DESCRIBED.items() if not isinstance(description.get(key), kind)
+    ]
+    if not lacking:
+        parts = ("labels", "counters", "session_gap_s")
+        lacking = [f"settings.{key}" for key in parts if key not in description["settings"]]
+    if lacking:
+        raise DatasetError(
+            f"{file} is damaged: it must hold {', '.join(lacking)}. Run `skipwise prepare` again."
         )
     return description
 
