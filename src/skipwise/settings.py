@@ -66,7 +66,8 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     choices = list(choices)
     if value not in choices:
         raise SettingError(
-            f"{name} = {value!r}, must be one of {', '.join(choices)}.{nearest(value, choices)}"
+            f"{name} = {value!r}, must be one of {', '.join(choices)}."
+            f"{nearest(value, choices)} Change {name}."
         )
 
 
@@ -143,7 +144,7 @@ def apply_settings(start: Settings, changes: Mapping[str, Any], *, prefix: str =
         if key not in fields:
             raise SettingError(
                 f"{name} is not a setting; {prefix.rstrip('.') or 'this level'} has "
-                f"{', '.join(fields)}.{nearest(key, fields)}"
+                f"{', '.join(fields)}.{nearest(key, fields)} Name one of these."
             )
         current = getattr(start, key)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
