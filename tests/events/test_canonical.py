@@ -59,12 +59,21 @@ def test_what_was_written_is_read_back(tmp_path: Path, connection: Backend) -> N
     log = read_log(write(tmp_path, events), connection)
     assert connection.to_pyarrow(log.events.order_by("source_order")).to_pylist() == events
     assert log.description.name == "made"
+    assert log.description.glance_needs_duration is True
     assert log.description.video_extras == (ExtraColumn("loudness", "numeric"),)
     videos = connection.to_pyarrow(log.videos.order_by("video_id")).to_pylist()
     assert [(row["video_id"], row["topics"], row["loudness"]) for row in videos] == [
         ("v", ["x", "y"], 0.5),
         ("w", [], None),
     ]
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_the_rule_of_a_glance_is_read_back(
+    tmp_path: Path, connection: Backend, *, rule: bool
+) -> None:
+    folder = write(tmp_path, [EVENT], {**DESCRIPTION, "glance_needs_duration": rule})
+    assert read_log(folder, connection).description.glance_needs_duration is rule
 
 
 def test_untimed_rows_are_past_events_and_not_refused(tmp_path: Path, connection: Backend) -> None:
@@ -87,6 +96,7 @@ def test_the_source_may_be_named(tmp_path: Path, connection: Backend) -> None:
     [
         ("{", "is not JSON"),
         ("[]", "does not say the time zone"),
+        ('{"time_zone": "UTC", "glance_needs_duration": "no"}', "is 'no', must be true or false"),
         ('{"time_zone": "Mars"}', "time_zone = 'Mars' is not known"),
         ('{"time_zone": "UTC", "video_extras": ["loudness"]}', "video_extras in .* cannot be read"),
         (

@@ -66,6 +66,17 @@ def test_the_example_in_the_documentation_is_read(tmp_path: Path, connection: Ba
     assert (log.refusals, log.num_rows_read) == ((), 3)
 
 
+def test_a_mapping_may_say_the_rule_of_a_glance(tmp_path: Path, connection: Backend) -> None:
+    usual = read_log(tmp_path, connection, mapping=write(tmp_path, MAPPING))
+    assert usual.description.glance_needs_duration is True
+    mapping = write(tmp_path, f"glance_needs_duration = false\n{MAPPING}")
+    told = read_log(tmp_path, connection, mapping=mapping)
+    assert told.description.glance_needs_duration is False
+    mapping = write(tmp_path, f'glance_needs_duration = "false"\n{MAPPING}')
+    with pytest.raises(EventError, match="is 'false', must be true or false"):
+        read_log(tmp_path, connection, mapping=mapping)
+
+
 def test_a_duckdb_table_is_read_and_left_alone(tmp_path: Path, connection: Backend) -> None:
     database = tmp_path / "app.duckdb"
     with duckdb.connect(str(database)) as writer:

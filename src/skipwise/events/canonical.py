@@ -4,7 +4,8 @@
       ->  Layout
 
 - The columns are those of `schema`, as written by `skipwise simulate` or by any other program.
-- `source.json` holds `name`, `time_zone` and the extras, as `{"name": ..., "kind": ...}`.
+- `source.json` holds `name`, `time_zone`, the extras, as `{"name": ..., "kind": ...}`, and may say
+  `glance_needs_duration`.
 
 Knows `layout`; is read by `read`.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skipwise.errors import EventError
+from skipwise.events.fields import truth_of
 from skipwise.events.layout import Column, Form, Layout, TableLayout, extra_columns
 from skipwise.events.schema import FLAGS, ExtraColumn, SourceDescription
 
@@ -54,7 +56,8 @@ def canonical_layout(folder: Path) -> Layout:
     """Say where a folder in Skipwise's own form keeps everything.
 
     Raises:
-        EventError: `source.json` is missing, is not JSON, or does not say the time zone.
+        EventError: `source.json` is missing, is not JSON, does not say the time zone, or says
+            something that cannot be.
     """
     description = _description(folder / DESCRIPTION_FILE)
     return Layout(
@@ -110,6 +113,9 @@ def _description(file: Path) -> SourceDescription:
         time_zone=written["time_zone"],
         viewer_extras=_extras(written, "viewer_extras", file),
         video_extras=_extras(written, "video_extras", file),
+        glance_needs_duration=truth_of(
+            written.get("glance_needs_duration", True), "glance_needs_duration", file
+        ),
     )
 
 

@@ -155,6 +155,19 @@ def text_of(entry: object, where: str, mapping: Path) -> str:
     return entry
 
 
+def truth_of(entry: object, where: str, file: Path) -> bool:
+    """Take an entry as true or false.
+
+    Raises:
+        EventError: It is something else.
+    """
+    if not isinstance(entry, bool):
+        raise EventError(
+            f"{where} in {file} is {entry!r}, must be true or false. Write one of them, unquoted."
+        )
+    return entry
+
+
 def _may_be_constant(field: Field) -> bool:
     return not field.needed and field.forms.get("", "list") in _CONSTANTS
 

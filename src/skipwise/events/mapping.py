@@ -25,11 +25,13 @@ from skipwise.events.fields import (
     group_of,
     read_field,
     text_of,
+    truth_of,
 )
 from skipwise.events.files import DUCKDB_ENDINGS
 from skipwise.events.layout import Column, Constant, Layout, TableLayout
 from skipwise.events.schema import ExtraColumn, ExtraKind, SourceDescription
 
+_KEYS = ("name", "time_zone", "glance_needs_duration", "events", "videos", "viewers")
 _TABLE_KEYS = ("file", "table", "delimiter")
 
 
@@ -44,7 +46,7 @@ def mapping_layout(path: Path, mapping: Path) -> Layout:
         EventError: The mapping is missing, is not TOML, or says something that cannot be.
     """
     written = _read(mapping)
-    check_keys(written, ("name", "time_zone", "events", "videos", "viewers"), "", mapping)
+    check_keys(written, _KEYS, "", mapping)
     for key in ("time_zone", "events"):
         if key not in written:
             raise EventError(
@@ -58,6 +60,9 @@ def mapping_layout(path: Path, mapping: Path) -> Layout:
             time_zone=text_of(written["time_zone"], "time_zone", mapping),
             viewer_extras=viewer_extras,
             video_extras=video_extras,
+            glance_needs_duration=truth_of(
+                written.get("glance_needs_duration", True), "glance_needs_duration", mapping
+            ),
         ),
         events=_table("events", written["events"], EVENT_FIELDS, path, mapping),
         videos=videos,
