@@ -24,7 +24,7 @@ from torch import Tensor
 
 from skipwise.errors import RunError
 from skipwise.storage import checksum, replace_file, write_json
-from skipwise.training.checkpoint import write_tensors
+from skipwise.training.checkpoint import FORMAT_VERSION, write_tensors
 
 FOLDER = "resume"
 
@@ -90,7 +90,8 @@ class Checkpoints:
             state = _state(self.folder, number)
             with replace_file(state) as aside:
                 write_tensors(tensors, aside)
-            write_json(state.with_suffix(".json"), {**position, "checksum": checksum(state)})
+            described = {**position, "format_version": FORMAT_VERSION, "checksum": checksum(state)}
+            write_json(state.with_suffix(".json"), described)
             self._numbers.append(number)
             for old in self._numbers[: -self.keep]:
                 _state(self.folder, old).with_suffix(".json").unlink(missing_ok=True)
@@ -104,7 +105,7 @@ def load_unfinished(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read where training stood: the newest checkpoint that is whole.
 
     Raises:
-        RunError: Nothing to resume, or all of it is damaged.
+        RunError: Nothing to resume, or all of it is damaged or of another version.
     """
     found = described(run / FOLDER)
     if not found:
@@ -144,6 +145,12 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state = file.with_suffix(".safetensors")
     try:
         position: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        version = position.get("format_version")
+        if version != FORMAT_VERSION:
+            raise RunError(
+                f"{file} has format version {version}, must be {FORMAT_VERSION}. It was written by "
+                "another version of Skipwise: leave --resume out to train from the start."
+            )
         if checksum(state) != position["checksum"]:
             raise RunError(
                 f"{state} does not fit its checksum: it was cut short or changed. "
