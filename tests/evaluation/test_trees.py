@@ -1,6 +1,8 @@
 """Boosted trees: they find what is planted, and not what is shuffled."""
 
 import importlib
+import importlib.abc
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from skipwise.errors import DatasetError, SettingError
 from skipwise.evaluation.metrics import auc
 from skipwise.evaluation.trees import TreeSettings, lightgbm_baseline
+from skipwise.evaluation.yardsticks import available_baselines
 
 SMALL = TreeSettings(num_trees=30, num_leaves=8, min_rows_in_leaf=20)
 
@@ -69,6 +72,28 @@ def test_without_lightgbm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
     train, label = planted(0)
     with pytest.raises(SettingError, match=r"LightGBM cannot be used.*skipwise\[baselines\]"):
         lightgbm_baseline(train, label, train, seed=0)
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ImportError("No module named 'lightgbm'"),
+        OSError("libgomp.so.1: cannot open shared object file: No such file or directory"),
+    ],
+    ids=["absent", "broken"],
+)
+def test_what_cannot_be_loaded_is_not_measured_unasked(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    class Broken(importlib.abc.MetaPathFinder):
+        def find_spec(self, fullname: str, *_: object) -> None:
+            if fullname == "lightgbm":
+                raise problem
+
+    assert "lightgbm" in available_baselines()
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    assert available_baselines() == ("video_rate", "viewer_surface_rate", "random")
 
 
 def test_settings_out_of_range_are_refused() -> None:

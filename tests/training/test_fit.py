@@ -90,6 +90,12 @@ def test_every_finished_pass_is_reported(small_dataset: Dataset, tmp_path: Path)
     assert [dict(line) for line in told] == lines_of(run)
 
 
+def test_scoring_the_held_out_days_is_told_too(small_dataset: Dataset, tmp_path: Path) -> None:
+    progress = BreaksOff(-1, interrupt)
+    short_run(small_dataset, tmp_path / "RUN", "passes_at_most=1", progress=progress)
+    assert progress.told == ["search pass 1", "scoring", "refit pass 1"]
+
+
 def test_without_refit_the_best_weights_are_kept(small_dataset: Dataset, tmp_path: Path) -> None:
     """A run that overshoots after its first pass keeps that pass: the same as one pass alone."""
     words = (

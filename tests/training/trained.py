@@ -70,10 +70,14 @@ def predictions(run: TrainedRun, dataset: Dataset, view: View | None = None) -> 
 
 
 class BreaksOff:
-    """Progress that raises Ctrl-C, or does something else, at the n-th step of the run."""
+    """Progress that raises Ctrl-C, or does something else, at the n-th step of the run.
+
+    Steps are those of training: scoring the held-out days is none.
+    """
 
     def __init__(self, at_step: int, action: Callable[[], None]) -> None:
         self.steps, self.at_step, self.action = 0, at_step, action
+        self.told: list[str] = []
 
     @contextmanager
     def task(self, what: str, *, total: float | None, unit: str) -> Iterator[Task]:
@@ -81,7 +85,12 @@ class BreaksOff:
         assert what
         assert unit
         assert total is None or total > 0
-        yield self
+        self.told.append(what)
+        if what == "scoring":
+            with SILENT.task(what, total=total, unit=unit) as task:
+                yield task
+        else:
+            yield self
 
     def advance(self, amount: float = 1, *, note: str = "") -> None:
         """Count a step."""

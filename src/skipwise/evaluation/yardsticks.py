@@ -114,7 +114,7 @@ def available_baselines() -> tuple[str, ...]:
     """Name the baselines measured unless others are asked for: trees need `[baselines]`."""
     try:
         import lightgbm  # noqa: F401, PLC0415 - asked for only here, since it is an extra
-    except ImportError:
+    except (ImportError, OSError):  # installed, but a library of the system is missing
         return tuple(name for name in USUAL if name != "lightgbm")
     return USUAL
 

@@ -34,7 +34,6 @@ from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
 from skipwise.storage import replace_file
 from skipwise.training.checkpoint import (
-    FORMAT_VERSION,
     PROGRESS_FILE,
     build_model,
     dataset_facts,
@@ -305,7 +304,9 @@ class _Run:
         rows = self.window.validation()
         plan = plan_stretches(self.dataset, rows, View(), reach=self.settings.model.encoder.reach)
         with self.learner.averaged() as model:
-            predicted = predict_rows(model, self.learner.catalogue, self.dataset, plan)
+            predicted = predict_rows(
+                model, self.learner.catalogue, self.dataset, plan, progress=self.progress
+            )
         losses = {}
         for name, logits in predicted.logits.items():
             label = self.dataset.events[f"label_{name}"].take(predicted.row)
@@ -347,7 +348,6 @@ class _Run:
             f"best.{name}": value for name, value in self.best.items()
         }
         position = {
-            "format_version": FORMAT_VERSION,
             "identity": self.identity,
             "counts": self.learner.counts(),
             **dataclasses.asdict(self.position),
@@ -361,13 +361,6 @@ class _Run:
             RunError: It belongs to another version, dataset, window or settings.
         """
         tensors, position = load_unfinished(self.out)
-        version = position.get("format_version")
-        if version != FORMAT_VERSION:
-            raise RunError(
-                f"the unfinished training in {self.out} has format version {version}, must be "
-                f"{FORMAT_VERSION}. It was begun by another version of Skipwise: leave --resume "
-                "out to train from the start."
-            )
         self.identity = identity
         for key, now in identity.items():
             before = position["identity"][key]
