@@ -4,7 +4,8 @@ One event is one impression. This module decides what it says, and nothing else.
 
     watch_s, duration_s, thresholds, flags (N,)  ->  label_watches  ->  {label: (N,) in {-1, 0, 1}}
 
-- An event that cannot answer a question is masked (-1), never guessed.
+- An event that cannot answer a question is masked (-1), never guessed; one rule may be chosen
+  otherwise, for the figures that others have published: `glance_needs_duration`.
 - Leaving early must be early in seconds and as a share: a two-second clip seen whole is no glance.
 - A glance is never effective, finished or complete, and by our rule never long; where the source
   states its own verdict on a long view, that verdict stands.
@@ -131,7 +132,8 @@ def glance(watch_s: Seconds, duration_s: Seconds, config: LabelConfig) -> Label:
         config: The rules' numbers.
 
     Returns:
-        (N,) in {-1, 0, 1}; -1 where the watch time or the duration is unknown.
+        (N,) in {-1, 0, 1}; -1 where the watch time is unknown, or the duration, unless
+        `glance_needs_duration` is off: then a watch of unknown length is no glance, 0.
 
     Raises:
         EventError: Shapes differ, a watch time is negative, or a duration is not positive.

@@ -24,11 +24,17 @@ def plain(name: object, at_most: int = 60) -> str:
 
 
 def label_meanings(config: LabelConfig) -> Mapping[str, str]:
-    """Say what makes each label positive."""
-    glance = f"{config.glance_below_s:g} s"
+    """Say what makes each label positive.
+
+    >>> label_meanings(LabelConfig(glance_needs_duration=False))["glance"]
+    'watched less than 3 s, or than the whole video if shorter; of unknown length: no glance'
+    """
+    glance = f"watched less than {config.glance_below_s:g} s, or than the whole video if shorter"
+    if not config.glance_needs_duration:
+        glance += "; of unknown length: no glance"
     earlier = "watched longer than {:g}\N{NO-BREAK SPACE}% of earlier views by others"
     return {
-        "glance": f"watched less than {glance}, or than the whole video if shorter",
+        "glance": glance,
         "effective": earlier.format(100 * config.effective_quantile),
         "long": f"watched {config.long_from_s:g} s or more, or the whole video if shorter",
         "finished": earlier.format(100 * config.finished_quantile),
