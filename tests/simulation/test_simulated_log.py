@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from skipwise.events.schema import (
     video_schema,
     viewer_schema,
 )
+from skipwise.simulation import log as log_module
 from skipwise.simulation.log import simulate, simulate_tables
 from skipwise.simulation.world import WorldSettings
 
@@ -98,6 +100,29 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(tmp_path: 
         (tmp_path / name / "events.parquet").read_bytes() for name in ("first", "other")
     )
     assert first != other
+
+
+def test_a_world_of_several_blocks_is_one_world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers run on from block to block, and a smaller world is the start of a larger one."""
+    world = replace(SMALL, viewers=90)
+    monkeypatch.setattr(log_module, "BLOCK_VIEWS", 40 * SMALL.days * SMALL.views_per_viewer_day)
+    simulate(tmp_path / "world", world, truth=False)
+    assert not (tmp_path / "world" / "truth.parquet").exists()
+    events = pq.read_table(tmp_path / "world" / "events.parquet")
+    tables = simulate_tables(world)
+    assert events.equals(tables["events"].combine_chunks())
+    assert list(_column(events, "source_order")) == list(range(events.num_rows))
+    assert _column(tables["viewers"], "viewer_id").tolist() == [f"u{place}" for place in range(90)]
+    assert len(set(_column(events, "viewer_id"))) > 80
+    pairs = set(zip(_column(events, "request_id"), _column(events, "viewer_id"), strict=True))
+    assert len(pairs) == len({request for request, _ in pairs})
+    smaller = simulate_tables(replace(SMALL, viewers=40))["events"]
+    assert smaller.equals(events.slice(0, smaller.num_rows))
+    assert set(_column(tables["truth"], "logit_intercept").tolist()) == {
+        _column(tables["truth"], "logit_intercept")[0]
+    }
 
 
 def test_rates_are_near_those_of_the_real_log(default_world: dict[str, pa.Table]) -> None:
@@ -207,7 +232,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     write = pq.write_table
 
     def full(table: pa.Table, path: Path, **options: Any) -> None:
-        if path.name == "viewers.parquet":
+        if path.name == "videos.parquet":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(table, path, **options)
 

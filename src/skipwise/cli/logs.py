@@ -47,6 +47,9 @@ def simulate_command(
     viewers: Annotated[int, typer.Option(help="How many viewers.")] = 2000,
     days: Annotated[int, typer.Option(help="How many days.")] = 8,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    truth: Annotated[
+        bool, typer.Option(help="Write what no log tells (truth.parquet), thrice its size.")
+    ] = True,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Other settings.")
     ] = None,
@@ -56,7 +59,7 @@ def simulate_command(
     Example: skipwise simulate world --viewers 500 --days 8 --seed 1
     """
     start = WorldSettings(viewers=viewers, days=days, seed=seed)
-    simulate(out, settings_from(start, None, overrides), ConsoleProgress())
+    simulate(out, settings_from(start, None, overrides), ConsoleProgress(), truth=truth)
     open_console().print(f"{out}: {viewers:,} simulated viewers, {days} days, seed {seed}.")
 
 

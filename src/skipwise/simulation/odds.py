@@ -39,9 +39,16 @@ FATIGUE_PER_VIEW, LONGEST_FATIGUE = 0.15, 4
 
 
 def odds_before_mood(
-    settings: WorldSettings, viewers: Viewers, videos: Videos, exposures: Exposures
+    settings: WorldSettings,
+    viewers: Viewers,
+    videos: Videos,
+    exposures: Exposures,
+    intercept: float | None = None,
 ) -> tuple[Floats, Floats]:
-    """Return (N,) affinities and (N, 9) parts, the mood's column still 0."""
+    """Return (N,) affinities and (N, 9) parts, the mood's column still 0.
+
+    The intercept, one for the whole world, is found on these impressions where it is None.
+    """
     viewer, video = exposures.viewer, exposures.video
     started_ms = exposures.session_starts_ms[exposures.session] + UTC_OFFSET_MS
     days_in = started_ms / DAY_MS - FIRST_DAY
@@ -61,7 +68,9 @@ def odds_before_mood(
     repeats = run_length(videos.topics[video, 0], exposures.session)
     parts[:, 6] = FATIGUE_PER_VIEW * np.minimum(repeats, LONGEST_FATIGUE)
     parts[:, 7] = -0.2 * np.cos(2.0 * np.pi * (started_ms / DAY_MS - 21.0 / 24.0))  # calm at 21 h
-    parts[:, 0] = _intercept(parts.sum(axis=1), settings.glance_share)
+    if intercept is None:
+        intercept = _intercept(parts.sum(axis=1), settings.glance_share)
+    parts[:, 0] = intercept
     return to_topic + to_author, parts
 
 

@@ -40,6 +40,7 @@ def event_table(
     videos: Videos,
     shown_at_ms: Integers,
     rows: Integers,
+    before: tuple[int, int, int] = (0, 0, 0),
 ) -> pa.Table:
     """Build the event table.
 
@@ -49,7 +50,9 @@ def event_table(
         videos: The catalogue.
         shown_at_ms: (N,) UTC epoch milliseconds.
         rows: (K,) places in the plan, in the order of the log.
+        before: Viewers, requests and events of the blocks before this one.
     """
+    viewers_before, requests_before, events_before = before
     shown, video = shown_at_ms[rows], exposures.video[rows]
     is_random = exposures.is_random[rows]
     nothing = pa.nulls(rows.size, pa.bool_())
@@ -57,14 +60,14 @@ def event_table(
     flags = {name: outcomes.flags[rows, place] for place, name in enumerate(FLAG_NAMES)}
     return pa.table(
         {
-            "viewer_id": _ids("u", exposures.viewer[rows]),
+            "viewer_id": _ids("u", exposures.viewer[rows] + viewers_before),
             "video_id": _ids("v", video),
             "day": ((shown + UTC_OFFSET_MS) // DAY_MS).astype(np.int32),
             "shown_at_ms": shown,
             "watch_ms": outcomes.watch_ms[rows],
             "duration_ms": videos.duration_ms[video],
             "surface": _words(SURFACES, exposures.surface[rows]),
-            "request_id": _ids("r", exposures.request[rows]),
+            "request_id": _ids("r", exposures.request[rows] + requests_before),
             "position": exposures.position[rows].astype(np.int32),
             **flags,
             "clicked": nothing,
@@ -72,7 +75,7 @@ def event_table(
             "policy": _words(("served", "random"), is_random.astype(np.int64)),
             "propensity": pa.array(propensity, mask=~is_random),
             "variant": pa.nulls(rows.size, pa.string()),
-            "source_order": np.arange(rows.size, dtype=np.int64),
+            "source_order": events_before + np.arange(rows.size, dtype=np.int64),
         }
     )
 
@@ -94,23 +97,23 @@ def video_table(videos: Videos) -> pa.Table:
     )
 
 
-def viewer_table(viewers: Viewers) -> pa.Table:
-    """Build the viewer table, one row per viewer."""
+def viewer_table(viewers: Viewers, viewers_before: int = 0) -> pa.Table:
+    """Build the viewer table, one row per viewer of a block."""
     return pa.table(
         {
-            "viewer_id": _ids("u", np.arange(viewers.patience.size)),
+            "viewer_id": _ids("u", viewers_before + np.arange(viewers.patience.size)),
             "age_group": _words(AGE_GROUPS, viewers.age_group),
             "num_followed": viewers.num_followed.astype(np.float64),
         }
     )
 
 
-def truth_table(truth: Truth, rows: Integers) -> pa.Table:
+def truth_table(truth: Truth, rows: Integers, events_before: int = 0) -> pa.Table:
     """Build the table of what no log tells, one row per event, in the order of `rows`."""
     parts = {f"logit_{name}": truth.parts[rows, place] for place, name in enumerate(PART_NAMES)}
     return pa.table(
         {
-            "source_order": np.arange(rows.size, dtype=np.int64),
+            "source_order": events_before + np.arange(rows.size, dtype=np.int64),
             "p_glance": truth.p_glance[rows],
             "expected_watch_s": truth.expected_watch_s[rows],
             "affinity": truth.affinity[rows],

@@ -89,9 +89,10 @@ def watch(
     exposures: Exposures,
     rng: np.random.Generator,
     progress: Progress,
+    intercept: float | None = None,
 ) -> tuple[Outcomes, Truth]:
-    """Let everyone watch what they are shown."""
-    affinity, parts = odds_before_mood(settings, viewers, videos, exposures)
+    """Let everyone watch what they are shown; see `odds_before_mood` for the intercept."""
+    affinity, parts = odds_before_mood(settings, viewers, videos, exposures, intercept)
     mood_per_glance = 0.0 if settings.skip_only else MOOD_PER_GLANCE
     glanced, parts[:, -1] = leave_at_once(
         parts.sum(axis=1), exposures, mood_per_glance, rng, progress
