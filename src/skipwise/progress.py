@@ -35,4 +35,7 @@ class _Silence:
         yield self
 
 
+UNHEARD: Task = _Silence()
+"""A bar nobody sees."""
+
 SILENT: Progress = _Silence()

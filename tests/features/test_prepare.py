@@ -13,8 +13,8 @@ import pytest
 from ibis.backends.duckdb import Backend as Connection
 
 from skipwise.errors import EventError, SettingError, StorageError
+from skipwise.features import engine as engine_module
 from skipwise.features import prepare as prepare_module
-from skipwise.features import write as write_module
 from skipwise.features.counters import CounterConfig
 from skipwise.features.dataset import Dataset
 from skipwise.features.files import write_viewers
@@ -204,8 +204,8 @@ def test_a_video_named_twice_in_the_catalogue_is_refused(
 @pytest.mark.parametrize(
     ("step", "failure", "raised"),
     [
-        ("write_events", OSError(errno.ENOSPC, "No space left on device"), StorageError),
-        ("write_events", RuntimeError("a bug"), RuntimeError),
+        ("write_in_spans", OSError(errno.ENOSPC, "No space left on device"), StorageError),
+        ("write_in_spans", RuntimeError("a bug"), RuntimeError),
         ("write_json", KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_failure_leaves_the_old_dataset_and_nothing_half_written(
 def test_rows_are_counted_across_batches(
     connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write_module, "ROWS_AT_ONCE", 2_048)
+    monkeypatch.setattr(engine_module, "ROWS_AT_ONCE", 2_048)
     number = 10_000
     viewers = pa.table({
         "viewer": pa.array(range(number), pa.int32()),
@@ -272,8 +272,8 @@ def test_every_step_is_announced_and_counted(connection: Connection, tmp_path: P
     heard = _Heard()
     prepare(small_log(connection, LOG, CATALOGUE), connection, tmp_path / "d", progress=heard)
     assert heard.amounts["preparing"] == heard.totals["preparing"]
-    assert heard.amounts["writing events.arrow"] == 5
-    assert heard.amounts["writing counters_day.arrow"] == 4
+    assert heard.amounts["writing histories and counters"] == 5
+    assert heard.amounts["writing videos.arrow"] == 4
 
 
 class _Heard:

@@ -5,23 +5,30 @@
 - As of the event: outcomes with `known_at_ms <= requested_at_ms` (ties: known first). As of a
   day D: outcomes with `known_day < D`. Nothing later can be seen.
 - An outcome weighs `2 ** -((clock_day(ask) - clock_day(known)) / half_life_days)`; within a day 1.
-- Per key there is one merged stream of outcomes and asks, and one running sum over it: one sort.
-- Outcomes known at the same instant are first counted as whole numbers: a history without times
-  becomes one row per key.
+- A live counter is the sum as of the start of the asker's local day plus the counts of that day
+  (`tally`): the first is the same for all who ask on that day.
+- Keys of videos alone are counted for the whole log at once (`share`), keys with a viewer for the
+  viewers of a form: `spans` gives it some at a time, so memory is bounded by them, not by the log.
 - An unknown author, surface or topic (code 0) counts nothing and reads zero.
 
 Reads coded events (`prepare`); is read by `prepare` and evaluation. `live` is the same, one by one.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import ibis
 from ibis import _
-from ibis.expr.types import FloatingValue, IntegerValue, Table
+from ibis.expr.types import NumericValue, Table
 
 from skipwise.errors import SettingError
+from skipwise.features.tally import (
+    Decay,
+    Keep,
+    Today,
+    counts_of_today,
+    daily_counts,
+    sums_before_days,
+)
 from skipwise.settings import check_choice, check_setting
 
 KEYS: Mapping[str, tuple[str, ...]] = {
@@ -45,7 +52,8 @@ MAY_BE_UNKNOWN = ("author", "topic", "surface")
 _WIDEST_HALF_LIVES = 2000.0
 """Days a log may span, in half-lives: `2 ** +-1000` around its middle is what float64 carries."""
 
-Keep = Callable[[str, Table], Table]
+_VIDEO_KEYS = ("video", "author", "topic")
+"""Keys counted over all viewers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,13 +117,10 @@ def counters_as_of_event(
     Raises:
         SettingError: `half_life_days` is too short for a log as long as this.
     """
-    asking = events.filter(events.requested_at_ms >= 0)
-    asks = _with_catalogue(asking, videos).select(
-        "viewer", "video", "author", "topics", "surface",
-        ask_id=_.source_order, moment=_.requested_at_ms, clock_day=_.asked_clock_day,
-    )  # fmt: skip
-    outcomes = _outcomes(events, videos, events.known_at_ms, config)
-    return _count(outcomes, asks, config, keep)
+    form = event_form(events, videos, config)
+    shared = share(form, config, keep)
+    before = before_today(form, shared, config, keep)
+    return assemble(form, before, today(form, shared, config, keep), config)
 
 
 def counters_as_of_day(
@@ -132,8 +137,8 @@ def counters_as_of_day(
             `label_<objective>` (-1 unknown, 0, 1) for each counted one.
         videos: `video, author, topics`: a code, the author's (0 unknown), distinct topic codes.
         config: What is counted.
-        asks: (A) `ask_id` (unique), `viewer, video, author, topics, surface` (codes; an array of
-            codes for topics), `state_day`: the day as of whose start the state is read.
+        asks: (A) `ask_id` (unique), `viewer, video, surface` (codes), `state_day`: the day as of
+            whose start the state is read.
         keep: Where intermediate tables go: given a name and a table, returns what to read on.
 
     Returns:
@@ -143,143 +148,259 @@ def counters_as_of_day(
     Raises:
         SettingError: `half_life_days` is too short for a log as long as this.
     """
-    timed_asks = asks.select(
-        "ask_id", "viewer", "video", "author", "topics", "surface",
-        moment=_.state_day.cast("int64"), clock_day=_.state_day,
+    form = day_form(events, videos, config, asks)
+    shared = share(form, config, keep)
+    return assemble(form, before_today(form, shared, config, keep), {}, config)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Who asks and what may answer: as of the event, or as of a day."""
+
+    outcomes: Table
+    """`viewer, video, surface`, `known_day` (usable from the day after), `clock_day` (weighs by
+    it), the labels; live also `moment`, from which on it is known."""
+    asks: Table
+    """`ask_id, viewer, video, surface, state_day`; live also `clock_day, moment`."""
+    videos: Table
+    """`video, author, topics`."""
+    is_live: bool
+
+
+def event_form(
+    events: Table, videos: Table, config: CounterConfig, carried: Sequence[str] = ()
+) -> Form:
+    """Say who asks and what answers as of the event; see `counters_as_of_event`.
+
+    The asks also have the columns of the events that are `carried`.
+    """
+    asking = events.filter(events.requested_at_ms >= 0)
+    asks = asking.select(
+        *_ASKED, *_besides(carried),
+        ask_id=asking.source_order, moment=asking.requested_at_ms,
+        clock_day=asking.asked_clock_day, state_day=asking.asked_clock_day,
     )  # fmt: skip
-    usable_from = events.known_day.cast("int64") + 1
-    return _count(_outcomes(events, videos, usable_from, config), timed_asks, config, keep)
+    outcomes = events.select(
+        "viewer", "video", "surface", *_labels(config),
+        known_day=events.known_clock_day, clock_day=events.known_clock_day,
+        moment=events.known_at_ms,
+    )  # fmt: skip
+    return Form(outcomes, asks, videos.select("video", "author", "topics"), is_live=True)
 
 
-def _outcomes(
-    events: Table, videos: Table, usable_from: IntegerValue, config: CounterConfig
-) -> Table:
-    """Keep of each event what counters read: its keys, when it counts from, and its labels."""
-    labels = [f"label_{objective}" for objective in COUNTABLE if objective in config.counted]
-    moments = events.mutate(moment=usable_from, clock_day=events.known_clock_day)
-    return _with_catalogue(moments, videos).select(
-        "viewer", "video", "author", "topics", "surface", "moment", "clock_day", *labels
+def day_form(
+    events: Table,
+    videos: Table,
+    config: CounterConfig,
+    asks: Table,
+    carried: Sequence[str] = (),
+) -> Form:
+    """Say who asks and what answers as of a day; see `counters_as_of_day`.
+
+    The asks also keep the columns that are `carried`.
+    """
+    outcomes = events.select(
+        "viewer", "video", "surface", "known_day", *_labels(config),
+        clock_day=events.known_clock_day,
+    )  # fmt: skip
+    asked = asks.select("ask_id", *_ASKED, "state_day", *_besides(carried))
+    return Form(outcomes, asked, videos.select("video", "author", "topics"), is_live=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What is counted over all viewers, for every ask of a form."""
+
+    before: Table
+    """`video, state_day` and the sums of the video, its author and its topics, `<key>.<sum>`."""
+    today: Mapping[str, Today]
+    """Of a live form, by key; their tables have the asker's `viewer`."""
+    decay: Decay
+
+    def of_viewers(self, first: int, last: int) -> "Shared":
+        """Leave out the counts for other viewers than those with codes from `first` to `last`."""
+        here = {
+            key: replace(counts, table=counts.table.filter(_.viewer.between(first, last)))
+            for key, counts in self.today.items()
+        }
+        return replace(self, today=here)
+
+
+def share(form: Form, config: CounterConfig, keep: Keep) -> Shared:
+    """Count the keys without a viewer, over all viewers.
+
+    Raises:
+        SettingError: `half_life_days` is too short for a log as long as this.
+    """
+    decay = Decay(config.half_life_days, _middle_day(form, config))
+    return Shared(
+        _before_of_videos(form, config, decay, keep),
+        _today(form, _VIDEO_KEYS, config, keep, carried=("viewer",)) if form.is_live else {},
+        decay,
     )
 
 
-def _with_catalogue(events: Table, videos: Table) -> Table:
-    catalogue = videos.select("video", "author", "topics")
-    return events.left_join(catalogue, "video").drop("video_right")
+def before_today(form: Form, shared: Shared, config: CounterConfig, keep: Keep) -> dict[str, Table]:
+    """Sum what was known before each ask's day.
 
-
-def _count(outcomes: Table, asks: Table, config: CounterConfig, keep: Keep) -> Table:
-    decay = _Decay(config.half_life_days, _middle_day(outcomes, asks, config))
-    outcomes, asks = keep("outcomes", outcomes), keep("asks", asks)
-    sums = sum_names(config.counted)
-    everyone = asks.select("ask_id")
-    table = everyone
-    for key, columns in KEYS.items():
-        counted = keep(f"{key} counters", _count_key(outcomes, asks, columns, config, decay))
-        named = {f"{key}.{name}": counted[name] for name in sums}
-        counted = counted.select(**{f"{key}.ask_id": counted.ask_id}, **named)
-        table = table.left_join(counted, everyone.ask_id == counted[f"{key}.ask_id"])
-    zero = ibis.literal(0, type="float32")
-    return table.select(
-        "ask_id", **{name: table[name].fill_null(zero) for name in counter_names(config.counted)}
-    )
-
-
-def _count_key(
-    outcomes: Table, asks: Table, columns: tuple[str, ...], config: CounterConfig, decay: "_Decay"
-) -> Table:
-    """Run the sums of one key over the merged stream of its outcomes and asks.
+    Args:
+        form: The asks, of all viewers or some, and the outcomes of the same viewers.
+        shared: From `share`, over all viewers.
+        config: What is counted.
+        keep: Where intermediate tables go.
 
     Returns:
-        (at most A) rows: `ask_id` and the sums, float32; an ask whose key is unknown has no row.
+        Tables to be looked up from an ask: `videos` and, by key, those of keys with a viewer.
     """
-    sums = sum_names(config.counted)
-    asked = _with_key(asks, columns)
-    of_asked_keys = _with_key(outcomes, columns).semi_join(asked, list(columns))
-    counts = _counts_at_instants(of_asked_keys, columns, sums)
-    weight = decay.gain(counts.clock_day)
-    stream = counts.select(
-        *columns, "moment", "clock_day",
-        place=ibis.literal(0, type="int8"),
-        ask_id=ibis.null("int64"),
-        **{name: counts[name].cast("float64") * weight for name in sums},
-    )  # fmt: skip
-    stream = stream.union(
-        asked.select(
-            *columns, "moment",
-            clock_day=_.clock_day.cast("int32"),
-            place=ibis.literal(1, type="int8"),
-            ask_id=_.ask_id.cast("int64"),
-            **{name: ibis.literal(0.0) for name in sums},
-        )
-    )  # fmt: skip
-    so_far = ibis.window(
-        group_by=columns, order_by=["moment", "place"], preceding=None, following=0
+    sums, found = sum_names(config.counted), {"videos": shared.before}
+    for key, columns in KEYS.items():
+        if key in _VIDEO_KEYS:
+            continue
+        daily = daily_counts(_keyed(form.outcomes, columns, form.videos), columns, sums)
+        daily = keep(f"{key} daily counts", daily)
+        asked = _keyed(form.asks, columns, form.videos)
+        table = sums_before_days(daily, asked, columns, sums, shared.decay)
+        if "topic" in columns:
+            table = asked.select("ask_id", *columns, "state_day").join(
+                table, [*columns, "state_day"]
+            )
+            table = table.group_by("ask_id").aggregate(**{name: _[name].sum() for name in sums})
+        found[key] = keep(f"{key} counters", table.rename({f"{key}.{name}": name for name in sums}))
+    return found
+
+
+def today(form: Form, shared: Shared, config: CounterConfig, keep: Keep) -> dict[str, Today]:
+    """Count what became known on each ask's own day, in a live form."""
+    viewer_keys = tuple(key for key in KEYS if key not in _VIDEO_KEYS)
+    return {**shared.today, **_today(form, viewer_keys, config, keep)}
+
+
+def assemble(
+    form: Form,
+    before: Mapping[str, Table],
+    added: Mapping[str, Today],
+    config: CounterConfig,
+    carried: Sequence[str] = (),
+) -> Table:
+    """Put the counters of each ask together.
+
+    Args:
+        form: Whose asks.
+        before: From `before_today`.
+        added: From `today`; nothing for the counters as of the day.
+        config: What is counted.
+        carried: Further columns of the asks to have in the result.
+
+    Returns:
+        `ask_id`, the carried columns and the counters, float32, in order.
+    """
+    keys = {key: (*columns, "state_day") for key, columns in KEYS.items()}
+    keys |= {"videos": ("video", "state_day"), "viewer_topic": ("ask_id",)}
+    table = _look_up(form.asks, form.videos.drop("topics"), ("video",), "catalogue")
+    for name, sums in before.items():
+        table = _look_up(table, sums, keys[name], name)
+    for key, counts in added.items():
+        packed = counts.table.select("ask_id", *counts.packed)
+        packed = packed.rename({f"{key}.{name}": name for name in counts.packed})
+        table = _look_up(table, packed, ("ask_id",), f"{key} today")
+    values: dict[str, NumericValue] = {
+        name: table[name].fill_null(0.0) for name in counter_names(config.counted)
+    }
+    for key, counts in added.items():
+        for name, count in counts.unpacked(table, f"{key}.").items():
+            values[f"{key}.{name}"] = values[f"{key}.{name}"] + count.fill_null(0)
+    return table.select(
+        "ask_id", *carried, **{name: value.cast("float32") for name, value in values.items()}
     )
-    running = stream.mutate(**{name: stream[name].sum().over(so_far) for name in sums})
-    answers = running.filter(running.place == 1)
-    loss = decay.loss(answers.clock_day)
-    answers = answers.select("ask_id", **{name: answers[name] * loss for name in sums})
-    if "topic" in columns:
-        answers = answers.group_by("ask_id").aggregate(**{name: _[name].sum() for name in sums})
-    return answers.mutate(**{name: answers[name].cast("float32") for name in sums})
 
 
-def _with_key(rows: Table, columns: tuple[str, ...]) -> Table:
+_ASKED = ("viewer", "video", "surface")
+
+
+def _besides(carried: Sequence[str]) -> list[str]:
+    return [name for name in carried if name not in _ASKED]
+
+
+def _labels(config: CounterConfig) -> list[str]:
+    return [f"label_{objective}" for objective in COUNTABLE if objective in config.counted]
+
+
+def _before_of_videos(form: Form, config: CounterConfig, decay: Decay, keep: Keep) -> Table:
+    """Sum the keys without a viewer, at the days on which each video is asked for."""
+    sums = sum_names(config.counted)
+    daily = keep("daily counts of videos", daily_counts(form.outcomes, ("video",), sums))
+    days = form.asks.select("video", "state_day").distinct()
+    asked = keep("videos and days asked for", _look_up(days, form.videos, ("video",), "catalogue"))
+    table = asked.drop("topics")
+    for key in _VIDEO_KEYS:
+        columns = KEYS[key]
+        keyed = _keyed(days, columns, form.videos)
+        found = _keyed(daily, columns, form.videos)
+        found = sums_before_days(found, keyed, columns, sums, decay)
+        by: tuple[str, ...] = (*columns, "state_day")
+        if key == "topic":
+            found, by = keyed.join(found, list(by)), ("video", "state_day")
+            found = found.group_by(list(by)).aggregate(**{name: _[name].sum() for name in sums})
+        named = found.select(*by, **{f"{key}.{name}": found[name] for name in sums})
+        table = _look_up(table, named, by, key)
+    return keep("video, author and topic counters", table.drop("author"))
+
+
+def _today(
+    form: Form,
+    keys: Sequence[str],
+    config: CounterConfig,
+    keep: Keep,
+    carried: tuple[str, ...] = (),
+) -> dict[str, Today]:
+    sums, found = sum_names(config.counted), {}
+    for key in keys:
+        columns = KEYS[key]
+        found[key] = counts_of_today(
+            _keyed(form.outcomes, columns, form.videos),
+            _keyed(form.asks, columns, form.videos),
+            columns,
+            sums,
+            carried=[name for name in carried if name not in columns],
+            keys_per_ask=_most_topics(form.videos) if "topic" in columns else 1,
+            keep=lambda name, table, key=key: keep(f"{key} {name}", table),
+        )
+    return found
+
+
+def _most_topics(videos: Table) -> int:
+    return int(videos.topics.length().max().to_pyarrow().as_py() or 1)
+
+
+def _keyed(rows: Table, columns: Sequence[str], videos: Table) -> Table:
     """Give each row its key columns, one row per topic, without rows whose key is unknown."""
+    if "author" in columns:
+        rows = _look_up(rows, videos.select("video", "author"), ("video",), "catalogue")
     if "topic" in columns:
-        rows = rows.mutate(topic=rows.topics.unnest())
+        rows = _look_up(rows, videos.select("video", "topics"), ("video",), "catalogue")
+        rows = rows.mutate(topic=rows.topics.unnest()).drop("topics")
     unknown = [column for column in columns if column in MAY_BE_UNKNOWN]
     return rows.filter([rows[column] > 0 for column in unknown]) if unknown else rows
 
 
-def _counts_at_instants(outcomes: Table, columns: tuple[str, ...], sums: tuple[str, ...]) -> Table:
-    """Count the outcomes of a key that become known at one instant: whole numbers, no rounding."""
-    counts: dict[str, Any] = {"views": _.count()}
-    for objective in sums[2::2]:
-        label = _[f"label_{objective}"]
-        counts[f"{objective}_known"] = (label >= 0).cast("int64").sum()
-        counts[objective] = (label == 1).cast("int64").sum()
-    return (
-        outcomes.group_by([*columns, "moment", "clock_day"])
-        .aggregate(**counts)
-        .mutate(clock_day=_.clock_day.cast("int32"), moment=_.moment.cast("int64"))
-    )
+def _look_up(table: Table, found: Table, keys: Sequence[str], name: str) -> Table:
+    """Add the columns of a table that has one row per key; null where it lacks the key."""
+    values = [column for column in found.columns if column not in keys]
+    found = found.rename({f"{name} {key}": key for key in keys})
+    joined = table.left_join(found, [table[key] == found[f"{name} {key}"] for key in keys])
+    return joined.select(*table.columns, *values)
 
 
-@dataclass(frozen=True, slots=True)
-class _Decay:
-    """Turn the decay between two days into a gain at one and a loss at the other.
-
-    `2 ** -((ask - known) / H) = 2 ** ((known - m) / H) * 2 ** ((m - ask) / H)` for any day m, so
-    that one running sum serves every ask. From the middle of the log the exponents are smallest.
-    """
-
-    half_life_days: float | None
-    middle_day: int
-
-    def gain(self, known_day: IntegerValue) -> FloatingValue:
-        """Return the factor of an outcome in the running sum."""
-        return self._power(known_day - self.middle_day)
-
-    def loss(self, ask_day: IntegerValue) -> FloatingValue:
-        """Return the factor of the running sum at an ask."""
-        return self._power(self.middle_day - ask_day)
-
-    def _power(self, days: IntegerValue) -> FloatingValue:
-        if self.half_life_days is None:
-            return ibis.literal(1.0)
-        return ibis.literal(2.0).pow(days.cast("float64") / self.half_life_days)
-
-
-def _middle_day(outcomes: Table, asks: Table, config: CounterConfig) -> int:
+def _middle_day(form: Form, config: CounterConfig) -> int:
     """Return the middle of the days that are weighed, refusing more than float64 carries."""
     if config.half_life_days is None:
         return 0
     ends = [
-        table.aggregate(first=table.clock_day.min(), last=table.clock_day.max())
-        .to_pyarrow()
-        .to_pylist()[0]
-        for table in (outcomes, asks)
+        table.aggregate(first=day.min(), last=day.max()).to_pyarrow().to_pylist()[0]
+        for table, day in (
+            (form.outcomes, form.outcomes.clock_day),
+            (form.asks, form.asks.state_day),
+        )
     ]
     days = [day for end in ends for day in end.values() if day is not None]
     if not days:

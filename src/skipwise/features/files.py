@@ -1,6 +1,6 @@
 """Which columns each file of a DATASET has, and the order of its rows.
 
-    coded tables of the engine  ->  write_events, write_catalogue, write_authors  ->  FILE.arrow
+    coded tables of the engine  ->  events_file, write_videos, write_viewers, ...  ->  FILE.arrow
 
 - Row i of a catalogue is code i; events stand by viewer, then in sequence.
 - `counter_row` and `first_row` are counted while the rows stream by: that is their definition.
@@ -8,17 +8,17 @@
 Reads the tables `prepare` makes; is read by `prepare`. `dataset` maps these files.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import ibis
 import numpy as np
 import pyarrow as pa
-from ibis.backends.duckdb import Backend as Connection
+from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
-from skipwise.features.sequence import SEQUENCE_ORDER
-from skipwise.features.write import write_rows
+from skipwise.features.write import RowsFile, rows_file, write_rows
 from skipwise.progress import SILENT, Progress
 
 _EVENT_COLUMNS: Mapping[str, pa.DataType] = {
@@ -54,27 +54,15 @@ def event_schema(labels: Iterable[str]) -> pa.Schema:
     return _schema(columns)
 
 
-def write_events(
-    folder: Path,
-    events: Table,
-    labels: Iterable[str],
-    connection: Connection,
-    progress: Progress = SILENT,
-) -> int:
-    """Write `events.arrow`, rows by viewer, then in sequence.
+@contextmanager
+def events_file(folder: Path, labels: Iterable[str], connection: BaseBackend) -> Iterator[RowsFile]:
+    """Open `events.arrow` for rows by viewer, then in sequence: `counter_row` is counted here.
 
     Args:
         folder: The dataset being made.
-        events: The schema's columns, except `counter_row`, without null.
         labels: Names of the labels.
-        connection: Where `events` lives.
-        progress: Who hears how far it is.
-
-    Returns:
-        How many events were written.
-
-    Raises:
-        OSError: The disk is full or the file cannot be written.
+        connection: Where the tables to come live; they have the schema's columns, except
+            `counter_row`, without null.
     """
     num_timed = 0
 
@@ -85,22 +73,16 @@ def write_events(
         columns["counter_row"] = pa.array(np.where(timed, rows, -1), type=pa.int64())
         num_timed += int(timed.sum())
 
-    return write_rows(
-        folder / "events.arrow",
-        events,
-        event_schema(labels),
-        SEQUENCE_ORDER,
-        connection,
-        finish=count_timed,
-        progress=progress,
-    )
+    path = folder / "events.arrow"
+    with rows_file(path, event_schema(labels), connection, count_timed) as rows:
+        yield rows
 
 
 def write_videos(
     folder: Path,
     videos: Table,
     extras: Mapping[str, Table | None],
-    connection: Connection,
+    connection: BaseBackend,
     progress: Progress = SILENT,
 ) -> int:
     """Write `videos.arrow`, row i = code i; returns how many.
@@ -125,7 +107,7 @@ def write_viewers(
     folder: Path,
     viewers: Table,
     extras: Mapping[str, Table | None],
-    connection: Connection,
+    connection: BaseBackend,
     progress: Progress = SILENT,
 ) -> int:
     """Write `viewers.arrow`, row i = code i, with where their events lie; returns how many.
@@ -159,7 +141,7 @@ def write_viewers(
 
 
 def write_authors(
-    folder: Path, authors: Table, connection: Connection, progress: Progress = SILENT
+    folder: Path, authors: Table, connection: BaseBackend, progress: Progress = SILENT
 ) -> int:
     """Write `authors.arrow`, row i = code i, row 0 the unknown author; returns how many, with it.
 

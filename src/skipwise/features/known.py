@@ -50,18 +50,13 @@ def add_known_times(
     Raises:
         EventError: The time zone is unknown.
     """
-    timed = events.shown_at_ms.notnull()
-    of_request = ibis.window(group_by=["viewer_id", "request_id"])
-    asked = events.request_id.notnull() & timed
-    watched_ms = ibis.greatest(events.watch_ms.fill_null(0), 1)
-    table = events.mutate(
-        known_at_ms=(timed)
-        .ifelse(events.shown_at_ms + watched_ms + outcome_delay_ms, ibis.literal(UNTIMED_MS))
-        .cast("int64"),
-        requested_at_ms=ibis.coalesce(
-            asked.ifelse(events.shown_at_ms.min().over(of_request), events.shown_at_ms), -1
+    table = _with_requests(events)
+    timed = table.shown_at_ms.notnull()
+    watched_ms = ibis.greatest(table.watch_ms.fill_null(0), 1)
+    table = table.mutate(
+        known_at_ms=timed.ifelse(
+            table.shown_at_ms + watched_ms + outcome_delay_ms, ibis.literal(UNTIMED_MS)
         ).cast("int64"),
-        request=asked.ifelse(events.source_order.min().over(of_request), -1).cast("int64"),
     )
     reach = (span_ms[0], span_ms[1] + outcome_delay_ms + 7 * DAY_MS)
     timed = table.shown_at_ms.notnull()
@@ -76,6 +71,24 @@ def add_known_times(
         hour=timed.ifelse(_local_hour(table.shown_at_ms, time_zone, reach), -1).cast("int8"),
     )
     return table.mutate(known_day=ibis.greatest(table.day, table.known_clock_day).cast("int32"))
+
+
+def _with_requests(events: Table) -> Table:
+    """Add `requested_at_ms` and `request`; an untimed event belongs to no request."""
+    asked = events.filter(events.request_id.notnull() & events.shown_at_ms.notnull())
+    requests = asked.group_by(_viewer=asked.viewer_id, _request=asked.request_id).aggregate(
+        _first_ms=asked.shown_at_ms.min(), _first=asked.source_order.min()
+    )
+    joined = events.left_join(
+        requests,
+        [events.viewer_id == requests["_viewer"], events.request_id == requests["_request"]],
+    )
+    first_ms = joined.shown_at_ms.notnull().ifelse(joined["_first_ms"], None)
+    return joined.select(
+        *events.columns,
+        requested_at_ms=ibis.coalesce(first_ms, joined.shown_at_ms, -1).cast("int64"),
+        request=first_ms.notnull().ifelse(joined["_first"], -1).cast("int64"),
+    )
 
 
 def clock_day(at_ms: IntegerValue, time_zone: str, span_ms: tuple[int, int]) -> IntegerValue:

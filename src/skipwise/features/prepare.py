@@ -1,9 +1,9 @@
 """From an event log to a prepared DATASET.
 
-    EventLog  ->  codes  ->  times known  ->  labels  ->  sequence  ->  counters, both forms
+    EventLog  ->  codes  ->  times known  ->  labels  ->  spans of viewers: sequence, counters
               ->  prepare  ->  DATASET folder (docs/design.md)
 
-- Out of core: every step is a table of the engine, and files are written a batch at a time.
+- Out of core: every step is a table of the engine, and files are written some viewers at a time.
 - The folder appears whole or not at all.
 - The same log and settings give the same events and catalogues, and the same fingerprint.
 
@@ -16,12 +16,12 @@ from pathlib import Path
 
 import ibis
 from ibis import _
-from ibis.backends.duckdb import Backend as Connection
+from ibis.backends import BaseBackend
 from ibis.expr.types import Table, Value
 
 from skipwise.errors import EventError
 from skipwise.events.read import EventLog, ReadSettings
-from skipwise.events.schema import SourceDescription
+from skipwise.events.schema import FLAGS, SourceDescription
 from skipwise.features.codes import (
     Codes,
     add_codes,
@@ -31,19 +31,13 @@ from skipwise.features.codes import (
     make_codes,
     words_of,
 )
-from skipwise.features.counters import (
-    KEYS,
-    CounterConfig,
-    counter_names,
-    counters_as_of_day,
-    counters_as_of_event,
-)
+from skipwise.features.counters import CounterConfig, counter_names
 from skipwise.features.describe import Contents, describe
-from skipwise.features.files import write_authors, write_events, write_videos, write_viewers
+from skipwise.features.files import write_authors, write_videos, write_viewers
 from skipwise.features.known import add_known_times
-from skipwise.features.sequence import SEQUENCE_ORDER, add_sequence
+from skipwise.features.sequence import SEQUENCE_ORDER
+from skipwise.features.spans import write_in_spans
 from skipwise.features.steps import Steps, steps
-from skipwise.features.write import write_counters
 from skipwise.labels.bulk import label_events
 from skipwise.labels.watch import LABELS, LabelConfig
 from skipwise.progress import SILENT, Progress
@@ -78,7 +72,7 @@ def settings_of(source: SourceDescription) -> PrepareSettings:
 
 def prepare(
     log: EventLog,
-    connection: Connection,
+    connection: BaseBackend,
     out: Path,
     settings: PrepareSettings | None = None,
     progress: Progress = SILENT,
@@ -106,10 +100,11 @@ def prepare(
         events = _code_events(log, codes, span, settings, made)
         writer = _Writer(folder, connection, progress)
         videos, categories = _write_catalogues(writer, log, codes, settings.labels, made)
-        writer.rows["num_events"] = write_events(folder, events, LABELS, connection, progress)
         labels = _count_labels(events)
         counters = _answered(settings.counters, labels)
-        _write_counters(writer, events, videos, counters, made)
+        writer.rows |= write_in_spans(
+            folder, events, videos, counters, settings.session_gap_s, made, progress
+        )
         contents = Contents(
             first_day=span.first_day,
             last_day=span.last_day,
@@ -138,16 +133,15 @@ class _Writer:
     """Where files go, and how many rows went."""
 
     folder: Path
-    connection: Connection
+    connection: BaseBackend
     progress: Progress
     rows: dict[str, int] = field(default_factory=dict)
 
 
 def _num_steps(log: EventLog) -> int:
-    """Count the tables that will be kept: codes, events, catalogues, both forms of counters."""
+    """Count the tables that will be kept: codes, events, labels, catalogues, counters."""
     extras = (*log.description.video_extras, *log.description.viewer_extras)
-    num_categorical = sum(extra.kind == "categorical" for extra in extras)
-    return 5 + 4 + 2 + num_categorical + 2 * (2 + len(KEYS))
+    return 5 + 2 + 5 + 2 + 9 + sum(extra.kind == "categorical" for extra in extras)
 
 
 def _span(events: Table) -> _Span:
@@ -170,25 +164,27 @@ def _span(events: Table) -> _Span:
 def _code_events(
     log: EventLog, codes: Codes, span: _Span, settings: PrepareSettings, made: Steps
 ) -> Table:
-    """Give every event its times, labels, codes and place, as the files and counters read them."""
-    with_times = add_known_times(
-        log.events,
+    """Give every event its codes, times and labels, as files and counters read them, in sequence.
+
+    Codes come first: what follows joins and sorts whole numbers, not words.
+    """
+    coded = add_known_times(
+        _in_codes(log.events, codes),
         log.description.time_zone,
         span.first_day,
         (span.first_ms, span.last_ms),
         round(settings.outcome_delay_s * 1000),
     )
-    timed = made.keep("when outcomes are known", with_times)
-    labelled = made.keep("labels", label_events(timed, settings.labels))
-    coded = made.keep("codes of events", _in_codes(labelled, codes))
-    made.drop("when outcomes are known", "labels")
-    events = made.keep("sequence", add_sequence(coded, settings.session_gap_s))
-    made.drop("codes of events")
+    coded = made.keep("codes and times of events", coded.drop("request_id"))
+    with made.passing():
+        labelled = _without_null(label_events(coded, settings.labels, made.keep))
+        events = made.keep("labels", labelled.order_by(list(SEQUENCE_ORDER)), stays=True)
+    made.drop("codes and times of events")
     return events
 
 
 def _in_codes(events: Table, codes: Codes) -> Table:
-    """Put labelled events in the types of `events.arrow`, without null."""
+    """Put numbers in the place of the words of events, and leave out what no file holds."""
     table = add_codes(
         events,
         {
@@ -198,10 +194,19 @@ def _in_codes(events: Table, codes: Codes) -> Table:
         },
     )
     return table.select(
-        "viewer", "video", "day", "known_day", "known_clock_day", "asked_clock_day", "hour",
-        "requested_at_ms", "known_at_ms", "request", "source_order",
+        "day", "shown_at_ms", "watch_ms", "duration_ms", "request_id", *FLAGS, "source_order",
+        viewer_id=table.viewer, video_id=table.video, surface=table.surface.cast("int16"),
+    )  # fmt: skip
+
+
+def _without_null(table: Table) -> Table:
+    """Put labelled events in the types of `events.arrow`."""
+    return table.select(
+        "day", "known_day", "known_clock_day", "asked_clock_day", "hour",
+        "requested_at_ms", "known_at_ms", "request", "source_order", "surface",
+        viewer=table.viewer_id,
+        video=table.video_id,
         shown_at_ms=table.shown_at_ms.fill_null(-1),
-        surface=table.surface.cast("int16"),
         duration_bucket=table.duration_bucket.fill_null(0).cast("int8"),
         feedback=table.feedback.cast("int8"),
         **{f"label_{name}": _verdict(table[f"label_{name}"]) for name in LABELS},
@@ -265,31 +270,3 @@ def _answered(counters: CounterConfig, labels: Mapping[str, Mapping[str, int]]) 
     return replace(
         counters, counted=tuple(name for name in counters.counted if labels[name]["known"])
     )
-
-
-def _write_counters(
-    writer: _Writer, events: Table, videos: Table, config: CounterConfig, made: Steps
-) -> None:
-    """Write both forms of the counters, a row per timed event in the order of the events."""
-    timed = events.filter(events.requested_at_ms >= 0)
-    catalogue = videos.select("video", "author", "topics")
-    asks = timed.left_join(catalogue, "video").select(
-        "viewer", "video", "author", "topics", "surface",
-        ask_id=_.source_order, state_day=_.day,
-    )  # fmt: skip
-    order = timed.select(*SEQUENCE_ORDER, ask_id=timed.source_order)
-    names = counter_names(config.counted)
-    for form in ("event", "day"):
-        with made.passing():
-            if form == "event":
-                counters = counters_as_of_event(events, videos, config, made.keep)
-            else:
-                counters = counters_as_of_day(events, videos, config, asks, made.keep)
-            writer.rows["num_timed_events"] = write_counters(
-                writer.folder / f"counters_{form}.arrow",
-                order.inner_join(counters, "ask_id"),
-                names,
-                SEQUENCE_ORDER,
-                writer.connection,
-                progress=writer.progress,
-            )

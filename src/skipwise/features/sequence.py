@@ -32,38 +32,28 @@ def add_sequence(events: Table, session_gap_s: float) -> Table:
         The rows with `session_place` (int16, 0 = first of its session) and `glance_run` (int16,
         glances in a row that end with this event, within the session).
     """
-    of_viewer = ibis.window(group_by="viewer", order_by=["shown_at_ms", "source_order"])
+    order = ["shown_at_ms", "source_order"]
+    of_viewer = ibis.window(group_by="viewer", order_by=order)
     timed = events.shown_at_ms >= 0
     before_ms = events.shown_at_ms.lag().over(of_viewer)
     starts = before_ms.isnull() | (before_ms < 0) | (
         events.shown_at_ms - before_ms > round(session_gap_s * 1000)
     )  # fmt: skip
-    table = events.mutate(_starts=(timed & starts).cast("int32"))
-    so_far = ibis.window(
-        group_by="viewer", order_by=["shown_at_ms", "source_order"], preceding=None, following=0
+    table = events.mutate(
+        _row=ibis.row_number().over(of_viewer), _starts=(timed & starts).fill_null(False)
     )
-    table = table.mutate(
-        _session=table._starts.sum().over(so_far),
-        _glances=(table.label_glance == 1).cast("int32").sum().over(so_far),
+    # A run begins after the last other outcome, or with the session's first event.
+    broken_at = ibis.cases(
+        (table.label_glance != 1, table._row), (table._starts, table._row - 1), else_=None
     )
-    in_session = ibis.window(
-        group_by=["viewer", "_session"],
-        order_by=["shown_at_ms", "source_order"],
-        preceding=None,
-        following=0,
-    )
-    # Glances up to the last other outcome, or the session's start, are not in the run.
-    is_glance = (table.label_glance == 1).cast("int32")
-    at_breaks = (is_glance == 0).ifelse(
-        table._glances, table._starts * (table._glances - is_glance)
-    )
-    place = table.count().over(in_session) - 1
-    run = table._glances - at_breaks.max().over(in_session)
+    so_far = ibis.window(group_by="viewer", order_by="_row", preceding=None, following=0)
+    place = table._row - ibis.ifelse(table._starts, table._row, None).max().over(so_far)
+    run = table._row - broken_at.max().over(so_far)
     timed = table.shown_at_ms >= 0
     return table.mutate(
         session_place=_as_int16(timed.ifelse(place, 0)),
         glance_run=_as_int16(timed.ifelse(run, 0)),
-    ).drop("_starts", "_session", "_glances")
+    ).drop("_row", "_starts")
 
 
 def _as_int16(value: ibis.expr.types.IntegerValue) -> ibis.expr.types.IntegerValue:

@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ibis.backends.duckdb import Backend as Connection
+from ibis.backends import BaseBackend
 from ibis.expr.types import Table
+from ibis.util import gen_name
 
-from skipwise.progress import Progress, Task
+from skipwise.features.engine import Engine, engine_of
+from skipwise.progress import UNHEARD, Progress, Task
 
 logger = logging.getLogger(__name__)
 
@@ -26,34 +28,42 @@ logger = logging.getLogger(__name__)
 class Steps:
     """The tables made so far; `keep` makes one more."""
 
-    connection: Connection
+    engine: Engine
     task: Task
     _alive: dict[str, str] = field(default_factory=dict)
-    _num_made: int = 0
+    _staying: set[str] = field(default_factory=set)
 
-    def keep(self, name: str, table: Table) -> Table:
+    def keep(self, name: str, table: Table, *, stays: bool = False) -> Table:
         """Compute a table now and keep it in the engine until the work ends.
 
         Args:
             name: What the step is called: in progress, in logs, and to drop it.
             table: What to compute.
+            stays: Whether the table outlives the `passing` block it is kept in.
 
         Returns:
             The kept table.
         """
-        started = time.perf_counter()
-        in_engine = f"skipwise_step_{self._num_made}"
-        self._num_made += 1
-        kept = self.connection.create_table(in_engine, table, temp=True, overwrite=True)
-        self._alive[name] = in_engine
-        logger.info("%s: %.1f s", name, time.perf_counter() - started)
+        started, busy = time.perf_counter(), time.process_time()
+        in_engine = gen_name("skipwise_step")
+        kept = self.engine.keep(in_engine, table)
+        self._alive[in_engine] = name
+        if stays:
+            self._staying.add(in_engine)
+        taken_s, cpu_s = time.perf_counter() - started, time.process_time() - busy
+        logger.info("%s: %.1f s, %.1f s of CPU", name, taken_s, cpu_s)
         self.task.advance(note=name)
         return kept
 
     def drop(self, *names: str) -> None:
         """Drop kept tables that no later step reads."""
-        for name in names:
-            self.connection.drop_table(self._alive.pop(name), force=True)
+        for in_engine, name in list(self._alive.items()):
+            if name in names:
+                self._drop(in_engine)
+
+    def silent(self) -> "Steps":
+        """Keep tables in the same engine without telling of each."""
+        return Steps(self.engine, UNHEARD)
 
     @contextmanager
     def passing(self) -> Iterator["Steps"]:
@@ -62,11 +72,17 @@ class Steps:
         try:
             yield self
         finally:
-            self.drop(*(name for name in list(self._alive) if name not in before))
+            for in_engine in [kept for kept in self._alive if kept not in before]:
+                if in_engine not in self._staying:
+                    self._drop(in_engine)
+
+    def _drop(self, in_engine: str) -> None:
+        self.engine.drop(in_engine)
+        del self._alive[in_engine]
 
 
 @contextmanager
-def steps(connection: Connection, progress: Progress, total: int) -> Iterator[Steps]:
+def steps(connection: BaseBackend, progress: Progress, total: int) -> Iterator[Steps]:
     """Give a place for intermediate tables; it is emptied when the block ends.
 
     Args:
@@ -76,6 +92,9 @@ def steps(connection: Connection, progress: Progress, total: int) -> Iterator[St
     """
     with (
         progress.task("preparing", total=total, unit="steps") as task,
-        Steps(connection, task).passing() as made,
+        Steps(engine_of(connection), task).passing() as made,
     ):
-        yield made
+        try:
+            yield made
+        finally:
+            made._staying.clear()

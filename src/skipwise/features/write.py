@@ -1,7 +1,7 @@
 """How rows go from the data engine into the files of a DATASET, a batch at a time.
 
-    table, schema, order  ->  write_rows      ->  FILE.arrow (rows in order), number of rows
-    asks x K, order       ->  write_counters  ->  counters_*.arrow
+    tables, schema, order     ->  write_rows     ->  FILE.arrow (rows in order), number of rows
+    tables, K counters, order ->  counters_file  ->  counters_*.arrow
 
 - No table is ever held whole: batches stream from the engine to the disk.
 - A file holds no null: what is unknown has a value of its own (docs/design.md), so that columns can
@@ -11,19 +11,89 @@ Reads engine tables; is read by `prepare`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from ibis.backends.duckdb import Backend as Connection
+from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
+from skipwise.features.engine import engine_of
 from skipwise.progress import SILENT, Progress
-
-ROWS_AT_ONCE = 262_144
 
 Finish = Callable[[dict[str, pa.Array]], None]
 """Adds, in place, the columns of a batch that need to know how many rows came before."""
+
+
+class RowsFile:
+    """An Arrow IPC file that grows by the rows of one table after the other."""
+
+    def __init__(
+        self,
+        name: str,
+        schema: pa.Schema,
+        writer: pa.ipc.RecordBatchFileWriter,
+        connection: BaseBackend,
+        finish: Finish | None,
+    ) -> None:
+        self._name, self._schema, self._writer, self._finish = name, schema, writer, finish
+        self._engine = engine_of(connection)
+        self.num_rows = 0
+
+    def add(self, table: Table, order: Sequence[str]) -> int:
+        """Append the rows of a table, in an order; returns how many.
+
+        Raises:
+            OSError: The disk is full or the file cannot be written.
+        """
+        before = self.num_rows
+        for batch in self._engine.batches(table.order_by(list(order))):
+            if batch.num_rows:
+                columns = {name: batch.column(name) for name in batch.schema.names}
+                if self._finish is not None:
+                    self._finish(columns)
+                self._writer.write_batch(_fit(columns, self._schema, self._name))
+                self.num_rows += batch.num_rows
+        return self.num_rows - before
+
+
+@contextmanager
+def rows_file(
+    path: Path, schema: pa.Schema, connection: BaseBackend, finish: Finish | None = None
+) -> Iterator[RowsFile]:
+    """Open a new file for rows of a schema.
+
+    Args:
+        path: The new file.
+        schema: Columns and types of the file.
+        connection: Where the tables to come live.
+        finish: Adds columns that need a running count.
+    """
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+        yield RowsFile(path.name, schema, writer, connection, finish)
+
+
+@contextmanager
+def counters_file(path: Path, names: Sequence[str], connection: BaseBackend) -> Iterator[RowsFile]:
+    """Open a new file for counters as one matrix column.
+
+    Args:
+        path: The new file.
+        names: The K counters in column order; the tables to come have them as float32.
+        connection: Where the tables to come live.
+    """
+    kind = pa.list_(pa.field("item", pa.float32(), nullable=False), len(names))
+    schema = pa.schema([pa.field("counters", kind, nullable=False)])
+
+    def as_matrix(columns: dict[str, pa.Array]) -> None:
+        matrix = np.empty((len(columns[names[0]]), len(names)), dtype=np.float32)
+        for place, name in enumerate(names):
+            matrix[:, place] = columns[name].to_numpy()
+        columns["counters"] = pa.FixedSizeListArray.from_arrays(matrix.reshape(-1), type=kind)
+
+    with rows_file(path, schema, connection, as_matrix) as rows:
+        yield rows
 
 
 def write_rows(
@@ -31,7 +101,7 @@ def write_rows(
     table: Table,
     schema: pa.Schema,
     order: Sequence[str],
-    connection: Connection,
+    connection: BaseBackend,
     *,
     finish: Finish | None = None,
     progress: Progress = SILENT,
@@ -53,67 +123,12 @@ def write_rows(
     Raises:
         OSError: The disk is full or the file cannot be written.
     """
-    num_rows = 0
     with (
-        pa.OSFile(str(path), "wb") as file,
-        pa.ipc.new_file(file, schema) as writer,
+        rows_file(path, schema, connection, finish) as rows,
         progress.task(f"writing {path.name}", total=None, unit="rows") as task,
     ):
-        for batch in _batches(table, order, connection):
-            columns = {name: batch.column(name) for name in batch.schema.names}
-            if finish is not None:
-                finish(columns)
-            writer.write_batch(_fit(columns, schema, path.name))
-            num_rows += batch.num_rows
-            task.advance(batch.num_rows)
-    return num_rows
-
-
-def write_counters(
-    path: Path,
-    counters: Table,
-    names: Sequence[str],
-    order: Sequence[str],
-    connection: Connection,
-    *,
-    progress: Progress = SILENT,
-) -> int:
-    """Write counters as one matrix column.
-
-    Args:
-        path: The new file.
-        counters: The columns `names` (float32) and those of `order`.
-        names: The K counters in column order.
-        order: Columns to sort by; together they are unique.
-        connection: Where `counters` lives.
-        progress: Who hears how far it is.
-
-    Returns:
-        How many rows were written.
-
-    Raises:
-        OSError: The disk is full or the file cannot be written.
-    """
-    kind = pa.list_(pa.field("item", pa.float32(), nullable=False), len(names))
-    schema = pa.schema([pa.field("counters", kind, nullable=False)])
-
-    def as_matrix(columns: dict[str, pa.Array]) -> None:
-        matrix = np.stack([columns[name].to_numpy() for name in names], axis=1)
-        columns["counters"] = pa.FixedSizeListArray.from_arrays(matrix.reshape(-1), type=kind)
-
-    return write_rows(
-        path, counters, schema, order, connection, finish=as_matrix, progress=progress
-    )
-
-
-def _batches(
-    table: Table, order: Sequence[str], connection: Connection
-) -> Iterator[pa.RecordBatch]:
-    for batch in connection.to_pyarrow_batches(
-        table.order_by(list(order)), chunk_size=ROWS_AT_ONCE
-    ):
-        if batch.num_rows:
-            yield batch
+        task.advance(rows.add(table, order))
+    return rows.num_rows
 
 
 def _fit(columns: dict[str, pa.Array], schema: pa.Schema, file_name: str) -> pa.RecordBatch:

@@ -14,6 +14,8 @@ import ibis.expr.types as ir
 
 from skipwise.labels.feedback import feedback_expression
 from skipwise.labels.thresholds import (
+    Keep,
+    add_thresholds,
     bin_expression,
     bucket_counts,
     bucket_expression,
@@ -28,14 +30,17 @@ from skipwise.labels.watch import FLAG_OF, LabelConfig
 __all__ = ["label_events", "thresholds_as_of"]
 
 
-def label_events(events: ir.Table, config: LabelConfig) -> ir.Table:
+def label_events(
+    events: ir.Table, config: LabelConfig, keep: Keep = lambda _, table: table
+) -> ir.Table:
     """Add to every event what it says.
 
     Args:
         events: Canonical event columns (docs/design.md), `day` filled in every row, and `known_day`
             (int32): the day the outcome became known; for untimed rows a day before the first. A
-            flag column that the log lacks may be absent.
+            flag column that the log lacks may be absent. The ids may be of any type.
         config: The rules' numbers.
+        keep: Where intermediate tables go: given a name and a table, returns what to read on.
 
     Returns:
         The same rows, in no set order, with watch_s, duration_s (float64, null = unknown),
@@ -45,23 +50,21 @@ def label_events(events: ir.Table, config: LabelConfig) -> ir.Table:
     """
     events = events.mutate(watch_s=seconds(events.watch_ms), duration_s=seconds(events.duration_ms))
     events = events.mutate(duration_bucket=bucket_expression(events.duration_s, config))
-    events = _with_thresholds(events, config)
-    events = _with_rank(events, config)
+    watches = keep("known watches", known_watches(events, config))
+    events = _with_thresholds(events, watches, config, keep)
+    events = _with_rank(events, watches)
     events = _with_labels(events, config)
     return events.mutate(feedback=feedback_expression(events))
 
 
-def _with_thresholds(events: ir.Table, config: LabelConfig) -> ir.Table:
-    timed = events.filter(events.shown_at_ms.notnull())
-    asks = timed.select(
-        "viewer_id", "video_id", "duration_bucket", ask_id="source_order", state_day="day"
-    )
-    answers = thresholds_as_of(events, asks, config)
-    joined = events.left_join(answers, events.source_order == answers.ask_id)
-    return joined.select(*events.columns, "effective_above_s", "finished_above_s")
+def _with_thresholds(
+    events: ir.Table, watches: ir.Table, config: LabelConfig, keep: Keep
+) -> ir.Table:
+    asks = events.mutate(state_day=ibis.ifelse(events.shown_at_ms.notnull(), events.day, None))
+    return add_thresholds(watches, asks, config, keep).drop("state_day")
 
 
-def _with_rank(events: ir.Table, config: LabelConfig) -> ir.Table:
+def _with_rank(events: ir.Table, watches: ir.Table) -> ir.Table:
     """Add watch_rank, as `grid.rank_in_counts` of the duration bucket's counts."""
     keys = ["duration_bucket", "state_day", "bin"]
     placed = events.mutate(
@@ -69,7 +72,7 @@ def _with_rank(events: ir.Table, config: LabelConfig) -> ir.Table:
         bin=ibis.ifelse(events.watch_s.notnull(), bin_expression(events.watch_s), None),
     )
     asked = placed.select(*keys).distinct()
-    counts = bucket_counts(known_watches(events, config), asked)
+    counts = bucket_counts(watches, asked)
     counts = counts.rename(other_bin="bin")
     pairs = asked.join(counts, ["duration_bucket", "state_day"])
     sums = pairs.group_by(*keys).agg(

@@ -14,13 +14,15 @@
 Reads `grid` and `watch`; is read by `bulk` and, for frozen states, by evaluation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import ibis
 import ibis.expr.types as ir
 
 from skipwise.labels.grid import BIN_WIDTH_S, GRID_S
 from skipwise.labels.watch import LabelConfig
+
+Keep = Callable[[str, ir.Table], ir.Table]
 
 
 def thresholds_as_of(events: ir.Table, asks: ir.Table, config: LabelConfig) -> ir.Table:
@@ -38,18 +40,38 @@ def thresholds_as_of(events: ir.Table, asks: ir.Table, config: LabelConfig) -> i
         A table of ask_id, effective_above_s, finished_above_s (float64 seconds), one row per ask;
         null where the duration is unknown or its bucket has no earlier watches.
     """
-    watches = known_watches(events, config)
-    of_bucket = _quantiles(bucket_counts(watches, asks), ["duration_bucket", "state_day"], config)
-    video_counts = _counts_as_of(watches, asks, "video_id")
-    of_video = _quantiles(video_counts, ["video_id", "state_day"], config)
-    without_own = _quantiles(
-        _less_own(video_counts, watches, asks), ["viewer_id", "video_id", "state_day"], config
+    found = add_thresholds(known_watches(events, config), asks, config)
+    return found.select("ask_id", "effective_above_s", "finished_above_s")
+
+
+def add_thresholds(
+    watches: ir.Table, asks: ir.Table, config: LabelConfig, keep: Keep = lambda _, table: table
+) -> ir.Table:
+    """Add `effective_above_s` and `finished_above_s` to asks, as `thresholds_as_of` gives them.
+
+    Args:
+        watches: From `known_watches`.
+        asks: As in `thresholds_as_of`, with any other columns; a null `state_day` asks for nothing.
+        config: The quantiles, n0, and the duration buckets.
+        keep: Where intermediate tables go: given a name and a table, returns what to read on.
+    """
+    asked = asks.filter(asks.state_day.notnull())
+    by_bucket, by_video = ["duration_bucket", "state_day"], ["video_id", "state_day"]
+    by_pair = ["viewer_id", "video_id", "state_day"]
+    of_bucket = keep(
+        "quantiles of buckets", _quantiles(bucket_counts(watches, asked), by_bucket, config)
     )
-    found = _look_up(asks, of_bucket, ["duration_bucket", "state_day"], "bucket")
-    found = _look_up(found, of_video, ["video_id", "state_day"], "video")
-    found = _look_up(found, without_own, ["viewer_id", "video_id", "state_day"], "other")
+    video_counts = keep("watches of videos", _counts_as_of(watches, asked, "video_id"))
+    of_video = keep("quantiles of videos", _quantiles(video_counts, by_video, config))
+    without_own = keep(
+        "quantiles without own watches",
+        _quantiles(_less_own(video_counts, watches, asked), by_pair, config),
+    )
+    found = _look_up(asks, of_bucket, by_bucket, "bucket")
+    found = _look_up(found, of_video, by_video, "video")
+    found = _look_up(found, without_own, by_pair, "other")
     return found.select(
-        "ask_id",
+        *asks.columns,
         effective_above_s=_shrunk(found, "effective_s", config),
         finished_above_s=_shrunk(found, "finished_s", config),
     )
