@@ -9,6 +9,7 @@ raised is a bug of ours.
 - `RunError`: a trained RUN or its checkpoint.
 - `StorageError`: the disk.
 - `StateError`: what a server keeps of viewers and videos.
+- `EngineError`: the data engine: not installed, not reachable, or asked for more than there is.
 """
 
 
@@ -30,6 +31,10 @@ class DatasetError(SkipwiseError):
 
 class RunError(SkipwiseError):
     """A trained run is missing, damaged, or does not fit the data."""
+
+
+class EngineError(SkipwiseError):
+    """The data engine is not there, cannot be reached, or is asked for more than there is."""
 
 
 class StorageError(SkipwiseError):

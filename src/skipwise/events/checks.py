@@ -101,7 +101,7 @@ def event_rules(
     if not may_be_untimed:
         needed += [name for name in ("shown_at_ms", "day") if name in parsed]
     rules = [_missing(parsed[name]) for name in needed]
-    rules += [_unreadable(column) for column in parsed.values()]
+    rules += [_unreadable(column) for column in parsed.values() if not column.always_readable]
     rules += _out_of_range(parsed, settings)
     return rules
 
@@ -156,7 +156,7 @@ def describe(refusal: Refusal) -> str:
 def _missing(column: Parsed) -> Rule:
     return Rule(
         reason=f"{column.name} is missing",
-        when=column.written.isnull(),
+        when=column.absent,
         example=ibis.literal(f"{column.name} is empty"),
     )
 

@@ -141,6 +141,8 @@ def _is_damaged(fields: list[str]) -> bool:
 
 def _numbered(file: Path, layout: TableLayout, rows: ir.Table) -> OpenFile:
     _check_columns(file, layout, rows.columns)
+    if _ROW_NUMBER in rows.columns:
+        return OpenFile(file=file, rows=rows.rename(file_row=_ROW_NUMBER))
     return OpenFile(file=file, rows=rows.mutate(file_row=ibis.row_number()))
 
 
@@ -156,6 +158,9 @@ def _check_columns(file: Path, layout: TableLayout, present: Sequence[str]) -> N
                 "--mapping which one it is."
             )
 
+
+_ROW_NUMBER = "file_row_number"
+"""The engine's own number of a Parquet row: counting rows ourselves would take one thread."""
 
 _REJECTS = "skipwise_broken_lines"
 _SCANS = "skipwise_broken_scans"
@@ -232,7 +237,13 @@ def _open_text(file: Path) -> TextIO:
 def _parquet(file: Path, connection: Backend) -> Iterator[ir.Table]:
     view = gen_name("skipwise_parquet")
     try:
-        yield connection.read_parquet(str(file), table_name=view)
+        rows = connection.read_parquet(str(file), table_name=view)
+        if _ROW_NUMBER in rows.columns:
+            raise EventError(
+                f"{file} has a column {_ROW_NUMBER}, a name that the data engine needs; it must "
+                "have another. Rename the column."
+            )
+        yield connection.read_parquet(str(file), table_name=view, file_row_number=True)
     finally:
         connection.drop_view(view, force=True)
 

@@ -43,9 +43,19 @@ class Parsed:
     must_be: str
     """What the form takes, in words."""
 
+    always_readable: bool = False
+    """Whether the column has the canonical type already: a value is there, or absent."""
+
+    @property
+    def absent(self) -> ir.BooleanValue:
+        """True where nothing is written; never null."""
+        return self.value.isnull() if self.always_readable else self.written.isnull()
+
     @property
     def unreadable(self) -> ir.BooleanValue:
         """True where something is written that the form does not take; never null."""
+        if self.always_readable:
+            return ibis.literal(False)
         return self.value.isnull() & self.written.notnull()
 
 
@@ -74,11 +84,12 @@ def parse(raw: ir.Value, column: Column, time_zone: str) -> Parsed:
     """
     if column.form == "list":
         return _list(raw, column)
-    text = raw.cast("string")
-    may_be_nan = column.form != "text" or raw.type().is_floating()
+    text, kind = raw.cast("string"), raw.type()
+    may_be_nan = column.form != "text" or kind.is_floating()
     written = ibis.ifelse(text.isin(_ABSENT), None, text) if may_be_nan else text.nullif("")
     reader, must_be = _FORMS[column.form]
     value = _as_it_is(raw, column.form)
+    as_it_is = value is not None and not (kind.is_floating() or kind.is_unsigned_integer())
     if value is None:
         value = reader(written, time_zone)
     return Parsed(
@@ -86,6 +97,7 @@ def parse(raw: ir.Value, column: Column, time_zone: str) -> Parsed:
         written=written,
         value=value,
         must_be=must_be,
+        always_readable=as_it_is or (column.form == "text" and kind.is_string()),
     )
 
 

@@ -194,8 +194,11 @@ def _judge(
 
 def _unreadable(parsed: Mapping[str, Parsed]) -> ir.Value:
     """List the columns of a row that could not be read; null, the common case, for none."""
-    names = [ibis.ifelse(column.unreadable, column.name, None) for column in parsed.values()]
-    some = functools.reduce(operator.or_, (column.unreadable for column in parsed.values()))
+    columns = [column for column in parsed.values() if not column.always_readable]
+    if not columns:
+        return ibis.null("array<string>")
+    names = [ibis.ifelse(column.unreadable, column.name, None) for column in columns]
+    some = functools.reduce(operator.or_, (column.unreadable for column in columns))
     return ibis.ifelse(some, ibis.array(names), None).cast("array<string>")
 
 

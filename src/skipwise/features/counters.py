@@ -16,6 +16,7 @@ Reads coded events (`prepare`); is read by `prepare` and evaluation. `live` is t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ibis import _
 from ibis.expr.types import NumericValue, Table
@@ -226,21 +227,29 @@ class Shared:
         return replace(self, today=here)
 
 
-def share(form: Form, config: CounterConfig, keep: Keep) -> Shared:
+def share(form: Form, config: CounterConfig, keep: Keep, asked: Table | None = None) -> Shared:
     """Count the keys without a viewer, over all viewers.
+
+    Args:
+        form: Who asks and what answers, of all viewers.
+        config: What is counted.
+        keep: Where intermediate tables go.
+        asked: Asks as of days, when more days are asked for than those of the form's asks.
 
     Raises:
         SettingError: `half_life_days` is too short for a log as long as this.
     """
     decay = Decay(config.half_life_days, _middle_day(form, config))
     return Shared(
-        _before_of_videos(form, config, decay, keep),
+        _before_of_videos(form, asked, config, decay, keep),
         _today(form, _VIDEO_KEYS, config, keep, carried=("viewer",)) if form.is_live else {},
         decay,
     )
 
 
-def before_today(form: Form, shared: Shared, config: CounterConfig, keep: Keep) -> dict[str, Table]:
+def before_today(
+    form: Form, shared: Shared, config: CounterConfig, keep: Keep, asked: Table | None = None
+) -> dict[str, Table]:
     """Sum what was known before each ask's day.
 
     Args:
@@ -248,6 +257,7 @@ def before_today(form: Form, shared: Shared, config: CounterConfig, keep: Keep) 
         shared: From `share`, over all viewers.
         config: What is counted.
         keep: Where intermediate tables go.
+        asked: As in `share`.
 
     Returns:
         Tables to be looked up from an ask: `videos` and, by key, those of keys with a viewer.
@@ -258,13 +268,14 @@ def before_today(form: Form, shared: Shared, config: CounterConfig, keep: Keep) 
             continue
         daily = daily_counts(_keyed(form.outcomes, columns, form.videos), columns, sums)
         daily = keep(f"{key} daily counts", daily)
-        asked = _keyed(form.asks, columns, form.videos)
-        table = sums_before_days(daily, asked, columns, sums, shared.decay)
+        keyed = _keyed(form.asks if asked is None else asked, columns, form.videos)
+        table = sums_before_days(daily, keyed, columns, sums, shared.decay)
         if "topic" in columns:
-            table = asked.select("ask_id", *columns, "state_day").join(
-                table, [*columns, "state_day"]
+            by = [*columns, "state_day"]
+            table = keyed.select("ask_id", *by).join(table, by)
+            table = table.group_by("ask_id", "state_day").aggregate(
+                **{name: _[name].sum() for name in sums}
             )
-            table = table.group_by("ask_id").aggregate(**{name: _[name].sum() for name in sums})
         found[key] = keep(f"{key} counters", table.rename({f"{key}.{name}": name for name in sums}))
     return found
 
@@ -295,7 +306,7 @@ def assemble(
         `ask_id`, the carried columns and the counters, float32, in order.
     """
     keys = {key: (*columns, "state_day") for key, columns in KEYS.items()}
-    keys |= {"videos": ("video", "state_day"), "viewer_topic": ("ask_id",)}
+    keys |= {"videos": ("video", "state_day"), "viewer_topic": ("ask_id", "state_day")}
     table = _look_up(form.asks, form.videos.drop("topics"), ("video",), "catalogue")
     for name, sums in before.items():
         table = _look_up(table, sums, keys[name], name)
@@ -325,13 +336,15 @@ def _labels(config: CounterConfig) -> list[str]:
     return [f"label_{objective}" for objective in COUNTABLE if objective in config.counted]
 
 
-def _before_of_videos(form: Form, config: CounterConfig, decay: Decay, keep: Keep) -> Table:
+def _before_of_videos(
+    form: Form, asked: Table | None, config: CounterConfig, decay: Decay, keep: Keep
+) -> Table:
     """Sum the keys without a viewer, at the days on which each video is asked for."""
     sums = sum_names(config.counted)
     daily = keep("daily counts of videos", daily_counts(form.outcomes, ("video",), sums))
-    days = form.asks.select("video", "state_day").distinct()
-    asked = keep("videos and days asked for", _look_up(days, form.videos, ("video",), "catalogue"))
-    table = asked.drop("topics")
+    days = (form.asks if asked is None else asked).select("video", "state_day").distinct()
+    found = _look_up(days, form.videos.drop("topics"), ("video",), "catalogue")
+    table = keep("videos and days asked for", found)
     for key in _VIDEO_KEYS:
         columns = KEYS[key]
         keyed = _keyed(days, columns, form.videos)
@@ -363,9 +376,13 @@ def _today(
             sums,
             carried=[name for name in carried if name not in columns],
             keys_per_ask=_most_topics(form.videos) if "topic" in columns else 1,
-            keep=lambda name, table, key=key: keep(f"{key} {name}", table),
+            keep=partial(_kept_for, keep, key),
         )
     return found
+
+
+def _kept_for(keep: Keep, key: str, name: str, table: Table) -> Table:
+    return keep(f"{key} {name}", table)
 
 
 def _most_topics(videos: Table) -> int:

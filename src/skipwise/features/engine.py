@@ -58,7 +58,7 @@ class Spark:
 
     def __init__(self, connection: BaseBackend) -> None:
         self.connection = connection
-        self._session = connection._session  # type: ignore[attr-defined]
+        self._session = connection._session
         self._frames: dict[str, object] = {}
 
     def keep(self, name: str, table: Table) -> Table:

@@ -19,7 +19,7 @@ from ibis.backends.duckdb import Backend as Connection
 from ibis.expr.types import Table
 from numpy.typing import NDArray
 
-from skipwise.features.counters import KEYS, CounterConfig, counters_as_of_day
+from skipwise.features.counters import CounterConfig, counters_as_of_day
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import DAY_MS, clock_day
 from skipwise.features.steps import steps
@@ -52,12 +52,13 @@ def counters_frozen_at(
         SettingError: The dataset's `half_life_days` is too short for a day so far away.
     """
     names, config = dataset.counter_names, _config_of(dataset)
-    with steps(connection, progress, 5 + len(KEYS)) as made:
+    with steps(connection, progress, 3) as made:
         events = made.keep("events", _events(dataset, config))
         videos = _file(dataset.path / "videos.arrow").select("author", "topics")
         videos = made.keep("videos", videos.mutate(video=ibis.row_number().cast("int32")))
-        asks = _asks(dataset, rows, day).left_join(videos, "video").drop("video_right")
-        counters = counters_as_of_day(events, videos, config, asks, made.keep)
+        counters = counters_as_of_day(
+            events, videos, config, _asks(dataset, rows, day), made.silent().keep
+        )
         found = made.keep("frozen counters", counters).order_by("ask_id").to_pyarrow()
     if not len(rows):
         return np.empty((0, len(names)), dtype=np.float32)

@@ -6,8 +6,8 @@
 - A span of viewers is all its viewers' events: what belongs to a viewer (sequence, counters of keys
   with a viewer) needs nothing else, and memory is bounded by the span, not by the log.
 - What is counted over all viewers is counted once, before, and looked up.
-- Where every row's day is the day of its clock (most logs), the sums as of the start of the day are
-  the same for both forms of the counters and are computed once.
+- Where every outcome is usable from the day after that of its clock (most logs), one table of sums
+  as of the start of days serves both forms of the counters.
 
 Reads `counters` and `sequence`; is read by `prepare`.
 """
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from skipwise.features.counters import (
     CounterConfig,
+    Form,
     Shared,
     assemble,
     before_today,
@@ -137,25 +138,19 @@ class _Counting:
     config: CounterConfig
     live: Shared
     nightly: Shared | None
-    """None where every row's day is the day of its clock: `live` serves both forms."""
+    """None where every outcome is usable from the day after its clock's: `live` serves both."""
 
 
 def _over_all_viewers(
     events: Table, videos: Table, config: CounterConfig, made: Steps
 ) -> _Counting:
-    live = share(event_form(events, videos, config), config, made.keep)
-    nightly = None
-    if not _days_agree(events):
-        asks = _nightly_asks(events)
-        nightly = share(day_form(events, videos, config, asks), config, made.silent().keep)
-    return _Counting(videos, config, live, nightly)
-
-
-def _days_agree(events: Table) -> bool:
-    other = (events.known_day != events.known_clock_day) | (
-        (events.requested_at_ms >= 0) & (events.day != events.asked_clock_day)
-    )
-    return not events.filter(other).limit(1).count().to_pyarrow().as_py()
+    form, asks = event_form(events, videos, config), _nightly_asks(events)
+    ahead = events.filter(events.known_day != events.known_clock_day)
+    if not ahead.limit(1).count().to_pyarrow().as_py():
+        live = share(form, config, made.keep, _both_days(form, asks))
+        return _Counting(videos, config, live, None)
+    nightly = share(day_form(events, videos, config, asks), config, made.silent().keep)
+    return _Counting(videos, config, share(form, config, made.keep), nightly)
 
 
 def _nightly_asks(events: Table) -> Table:
@@ -166,19 +161,28 @@ def _nightly_asks(events: Table) -> Table:
     )  # fmt: skip
 
 
+def _both_days(live: Form, nightly_asks: Table) -> Table:
+    """List the asks of both forms, once where their days agree: a request may be of yesterday."""
+    columns = ("ask_id", "viewer", "video", "surface", "state_day")
+    return live.asks.select(*columns).union(nightly_asks.select(*columns), distinct=True)
+
+
 def _counters(
     events: Table, counting: _Counting, viewers: tuple[int, int], made: Steps
 ) -> Iterator[tuple[str, Table]]:
     """Give both forms of the counters of some viewers' events, one after the other."""
     videos, config = counting.videos, counting.config
     form = event_form(events, videos, config, _ORDER)
-    before = before_today(form, counting.live, config, made.keep)
+    asks = _nightly_asks(events)
+    nightly = day_form(events, videos, config, asks, _ORDER)
     if counting.nightly is None:
-        yield "day", assemble(form, before, {}, config, _ORDER)
+        both = made.keep("asks of both days", _both_days(form, asks))
+        before = before_today(form, counting.live, config, made.keep, both)
+        yield "day", assemble(nightly, before, {}, config, _ORDER)
     else:
-        nightly = day_form(events, videos, config, _nightly_asks(events), _ORDER)
         with made.passing():
             sums = before_today(nightly, counting.nightly, config, made.keep)
             yield "day", assemble(nightly, sums, {}, config, _ORDER)
+        before = before_today(form, counting.live, config, made.keep)
     shared = counting.live.of_viewers(*viewers)
     yield "event", assemble(form, before, today(form, shared, config, made.keep), config, _ORDER)

@@ -63,7 +63,7 @@ class Steps:
 
     def silent(self) -> "Steps":
         """Keep tables in the same engine without telling of each."""
-        return Steps(self.engine, UNHEARD)
+        return Steps(self.engine, UNHEARD, self._alive, self._staying)
 
     @contextmanager
     def passing(self) -> Iterator["Steps"]:
