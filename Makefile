@@ -3,13 +3,19 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check format bench-evaluation bench-quality bench-serve bench-train bench-growth fuzz soak clean
+.PHONY: setup spark demo test check format bench-data bench-evaluation bench-quality bench-serve bench-train bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here; Skipwise needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# Spark and what Ibis needs for it: the extra [spark]. Java 17 or 21 must be there.
+spark: .venv/.spark
+.venv/.spark: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark]'
 	@touch $@
 
 demo: setup
@@ -57,6 +63,9 @@ bench-train: setup benchmarks/peers/.venv-rechub benchmarks/peers/.venv-deepctr
 
 bench-growth: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+
+bench-data: spark
+	$(BIN)/python benchmarks/data.py
 
 clean:
 	rm -rf .venv demo benchmarks/out benchmarks/peers/.venv-*

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from ibis.backends.duckdb import Backend as Connection
 
+from skipwise import engine as engine_module
 from skipwise.errors import EventError, SettingError, StorageError
-from skipwise.features import engine as engine_module
 from skipwise.features import prepare as prepare_module
 from skipwise.features.counters import CounterConfig
 from skipwise.features.dataset import Dataset

@@ -16,6 +16,7 @@ import duckdb
 import ibis
 from ibis.backends.duckdb import Backend as Connection
 
+from skipwise.engine import check_memory
 from skipwise.errors import SettingError, StorageError
 from skipwise.settings import apply_settings, check_setting, parse_overrides, read_settings_file
 
@@ -66,10 +67,12 @@ def data_engine(memory_gib: float = MEMORY_GIB, threads: int = 0) -> Iterator[Co
         threads: CPU threads; 0 = all.
 
     Raises:
-        SettingError: A value is out of range.
+        SettingError: A value is out of range, or there is not so much memory.
+        StorageError: The engine ran out of memory or disk on the way.
     """
     check_setting("--memory", memory_gib, at_least=0.5, at_most=100_000)
     check_setting("--threads", threads, at_least=0, at_most=1024)
+    check_memory(memory_gib, "--memory")
     with TemporaryDirectory(prefix="skipwise-") as folder:
         settings = {"memory_limit": f"{memory_gib:g}GiB", "temp_directory": folder}
         if threads:

@@ -8,17 +8,24 @@ Is read by `main` and `demo`.
 import dataclasses
 import itertools
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_bars, draw_table, open_console
+from skipwise.engine import ENGINES, open_spark
+from skipwise.errors import SettingError
 from skipwise.events.read import EventLog, ReadSettings, read_log
 from skipwise.events.summary import HISTOGRAM_EDGES_S, LogSummary, summarise
+from skipwise.events.transfer import move_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.prepare import PrepareSettings, prepare, settings_of
+from skipwise.settings import check_choice
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import WorldSettings
 
@@ -106,6 +113,20 @@ def prepare_command(
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     memory: MemoryOption = MEMORY_GIB,
     threads: ThreadsOption = 0,
+    engine: Annotated[
+        str, typer.Option("--engine", help="duckdb, or spark on a cluster (docs/data-at-scale.md).")
+    ] = "duckdb",
+    master: Annotated[
+        str, typer.Option("--master", help="Of Spark: local[2], spark://HOST:7077, yarn, ...")
+    ] = "local[*]",
+    spark: Annotated[
+        list[str] | None,
+        typer.Option("--spark", help="A setting of Spark's own, KEY=VALUE; may be repeated."),
+    ] = None,
+    scratch: Annotated[
+        Path | None,
+        typer.Option("--scratch", help="Folder that this machine and the executors share."),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as in counters.half_life_days=3."),
@@ -116,8 +137,15 @@ def prepare_command(
     Example: skipwise prepare KuaiRand-Pure --out dataset
     """
     given = settings_from(PrepareSettings(), config, overrides)
-    with data_engine(memory, threads) as connection:
-        progress = ConsoleProgress()
+    check_choice("--engine", engine, ENGINES)
+    progress = ConsoleProgress()
+    with ExitStack() as stack:
+        cluster = None
+        if engine == "spark":  # before the log is read, so that what is amiss is told at once
+            shared = stack.enter_context(_scratch_folder(scratch))
+            settings_of_spark = _spark_settings(spark)
+            cluster = stack.enter_context(open_spark(master, f"{shared}/steps", settings_of_spark))
+        connection = stack.enter_context(data_engine(memory, threads))
         log = read_log(
             path,
             connection,
@@ -127,8 +155,37 @@ def prepare_command(
             progress=progress,
         )
         settings = settings_from(settings_of(log.description), config, overrides)
-        prepare(log, connection, out, settings, progress)
+        if cluster is None:
+            prepare(log, connection, out, settings, progress)
+        else:
+            moved = move_log(log, connection, cluster, shared)
+            prepare(moved, cluster, out, settings, progress)
     show_dataset(Dataset.open(out), log)
+
+
+@contextmanager
+def _scratch_folder(scratch: Path | None) -> Iterator[Path]:
+    if scratch is not None and not scratch.is_dir():
+        raise SettingError(
+            f"--scratch {scratch} is not a folder; it must be one that this machine and the "
+            "executors share. Make it, or choose another."
+        )
+    with TemporaryDirectory(prefix="skipwise-", dir=scratch) as folder:
+        Path(folder).chmod(0o777)  # executors may run as somebody else
+        yield Path(folder)
+
+
+def _spark_settings(words: list[str] | None) -> dict[str, str]:
+    settings = {}
+    for word in words or []:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise SettingError(
+                f"--spark {word} is not a setting; it must read KEY=VALUE, as in "
+                "spark.executor.memory=8g."
+            )
+        settings[name] = value
+    return settings
 
 
 def show_summary(summary: LogSummary) -> None:

@@ -269,7 +269,8 @@ def before_today(
         daily = daily_counts(_keyed(form.outcomes, columns, form.videos), columns, sums)
         daily = keep(f"{key} daily counts", daily)
         keyed = _keyed(form.asks if asked is None else asked, columns, form.videos)
-        table = sums_before_days(daily, keyed, columns, sums, shared.decay)
+        named = partial(_kept_for, keep, key)
+        table = sums_before_days(daily, keyed, columns, sums, decay=shared.decay, keep=named)
         if "topic" in columns:
             by = [*columns, "state_day"]
             table = keyed.select("ask_id", *by).join(table, by)
@@ -349,13 +350,14 @@ def _before_of_videos(
         columns = KEYS[key]
         keyed = _keyed(days, columns, form.videos)
         found = _keyed(daily, columns, form.videos)
-        found = sums_before_days(found, keyed, columns, sums, decay)
+        named = partial(_kept_for, keep, key)
+        found = sums_before_days(found, keyed, columns, sums, decay=decay, keep=named)
         by: tuple[str, ...] = (*columns, "state_day")
         if key == "topic":
             found, by = keyed.join(found, list(by)), ("video", "state_day")
             found = found.group_by(list(by)).aggregate(**{name: _[name].sum() for name in sums})
-        named = found.select(*by, **{f"{key}.{name}": found[name] for name in sums})
-        table = _look_up(table, named, by, key)
+        found = found.select(*by, **{f"{key}.{name}": found[name] for name in sums})
+        table = _look_up(table, named("sums before days", found), by, key)
     return keep("video, author and topic counters", table.drop("author"))
 
 

@@ -141,7 +141,7 @@ class _Writer:
 def _num_steps(log: EventLog) -> int:
     """Count the tables that will be kept: codes, events, labels, catalogues, counters."""
     extras = (*log.description.video_extras, *log.description.viewer_extras)
-    return 5 + 2 + 5 + 2 + 9 + sum(extra.kind == "categorical" for extra in extras)
+    return 5 + 2 + 5 + 2 + 15 + sum(extra.kind == "categorical" for extra in extras)
 
 
 def _span(events: Table) -> _Span:

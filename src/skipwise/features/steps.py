@@ -18,7 +18,7 @@ from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 from ibis.util import gen_name
 
-from skipwise.features.engine import Engine, engine_of
+from skipwise.engine import Engine, engine_of
 from skipwise.progress import UNHEARD, Progress, Task
 
 logger = logging.getLogger(__name__)

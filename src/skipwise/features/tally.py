@@ -68,7 +68,13 @@ def daily_counts(outcomes: Table, columns: Sequence[str], sums: Sequence[str]) -
 
 
 def sums_before_days(
-    daily: Table, asked: Table, columns: Sequence[str], sums: Sequence[str], decay: Decay
+    daily: Table,
+    asked: Table,
+    columns: Sequence[str],
+    sums: Sequence[str],
+    *,
+    decay: Decay,
+    keep: Keep,
 ) -> Table:
     """Sum, decayed, what each key was known for before each day that is asked for.
 
@@ -78,6 +84,7 @@ def sums_before_days(
         columns: Columns of the key.
         sums: Names of the counts.
         decay: How fast it is forgotten.
+        keep: Where intermediate tables go.
 
     Returns:
         The key's columns, `state_day` and the sums (float64), one row per key and day asked for; a
@@ -86,6 +93,7 @@ def sums_before_days(
     first = daily.group_by(list(columns)).aggregate(_first_day=_.known_day.min())
     useful = asked.select(*columns, "state_day").distinct().join(first, list(columns))
     useful = useful.filter(useful.state_day > useful["_first_day"]).select(*columns, "state_day")
+    useful = keep("days asked for", useful)
     known = daily.semi_join(useful.select(*columns).distinct(), list(columns))
     known = known.mutate(_gain=decay.gain(known.clock_day))
     stream = known.select(

@@ -19,7 +19,7 @@ import pyarrow as pa
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
 
-from skipwise.features.engine import engine_of
+from skipwise.engine import engine_of
 from skipwise.progress import SILENT, Progress
 
 Finish = Callable[[dict[str, pa.Array]], None]
