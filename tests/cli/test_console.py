@@ -102,7 +102,7 @@ def test_the_library_draws_its_bars_with_it(tmp_path: Path) -> None:
     console = _terminal()
     simulate(tmp_path / "world", WorldSettings(viewers=20, days=1), ConsoleProgress(console))
     assert "viewers watch" in _written(console)
-    assert "4/4 tables" in _written(console)
+    assert "20/20 viewers" in _written(console)
 
 
 def test_a_table_fits_a_hundred_columns_and_loses_no_word() -> None:
