@@ -305,7 +305,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(
     while not (folder / "run.json").exists():
         process = multiprocessing.get_context("fork").Process(target=life)
         process.start()
-        process.join(random.uniform(0.05, 0.6) if len(killed_at) < 6 else None)
+        process.join(random.uniform(0.02, 0.15) if len(killed_at) < 6 else None)
         if process.is_alive():
             os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
