@@ -62,9 +62,9 @@ def test_ahead_is_said_only_when_clear_of_zero_on_the_good_side(
 
 def test_a_verdict_is_a_mark_and_words_not_colour_alone() -> None:
     difference = {"value": 0.0213, "low": 0.01, "high": 0.03}
-    assert difference_words("log_loss", difference) == "▼ ours behind by 0.021"
+    assert difference_words("log_loss", difference) == "▼ ours behind by 0.021 (0.010 to 0.030)"
     cell = compared_cell("log_loss", {"value": 0.5, "low": 0.4, "high": 0.6}, difference)
-    assert cell.below == "0.400 to 0.600\n▼ ours behind by 0.021"
+    assert cell.below == "0.400 to 0.600\n▼ ours behind by 0.021 (0.010 to 0.030)"
     assert cell.tone == "bad"
     assert compared_cell("auc", None, None).text == "–"  # noqa: RUF001
 

@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from skipwise.errors import StateError
+from skipwise.errors import RunError, StateError
 from skipwise.features.dataset import Dataset
 from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
-from skipwise.serving.serve import Service
+from skipwise.serving.serve import Service, serve
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import START, StateSettings, open_store
 from skipwise.serving.wire import Event, EventBatch, RankRequest
@@ -259,3 +259,10 @@ def _until(holds: Any) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it did not come to pass")
+
+
+def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    missing = tmp_path / "norun"
+    with pytest.raises(RunError, match=r"is not a trained run \(it has no run\.json\)"):
+        serve(Service(run=missing, state=f"sqlite:{missing / 'state.db'}"))
+    assert not missing.exists()

@@ -61,7 +61,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
         ),
     )
     open_console(stderr=True).print(
-        f"serving {run} on http://{host}:{port}/docs, state {service.state}", soft_wrap=True
+        f"starting {run} on http://{host}:{port}/docs, state {service.state}", soft_wrap=True
     )
     serve(service, progress=ConsoleProgress())
 

@@ -75,17 +75,21 @@ def verdict(metric: str, difference: Figure) -> Verdict:
 
 
 def difference_words(metric: str, difference: Figure, digits: int = 3) -> str:
-    """Say in words, with a mark, how far ours is ahead.
+    """Say in words, with a mark, how far ours is ahead, and between which bounds.
 
     >>> difference_words("auc", {"value": 0.02, "low": 0.01, "high": 0.03}, 2)
-    '▲ ours ahead by 0.02'
+    '▲ ours ahead by 0.02 (0.01 to 0.03)'
     """
     said = verdict(metric, difference)
     if difference is None or difference["value"] is None or said == "unknown":
         return ""
     if said == "unclear":
         return f"{MARKS[said]} no clear difference"
-    return f"{MARKS[said]} ours {said} by {number_text(abs(difference['value']), digits)}"
+    near, value, far = sorted(
+        (abs(difference[part]) for part in ("low", "value", "high")),
+    )
+    bounds = f"{number_text(near, digits)} to {number_text(far, digits)}"
+    return f"{MARKS[said]} ours {said} by {number_text(value, digits)} ({bounds})"
 
 
 def compared_cell(metric: str, figure: Figure, difference: Figure, digits: int = 3) -> Cell:

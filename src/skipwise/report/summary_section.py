@@ -41,7 +41,7 @@ def _fact(card: Mapping[str, Any], name: str) -> Fact:
     if best is not None:
         found = theirs(card, best, name)
         words = "" if found is None else difference_words("auc", found["difference"].get("auc"))
-        beside = f"\n{words} beside {baseline_name(best)}" if words else ""
+        beside = f"\n{words} of {baseline_name(best)}" if words else ""
     return Fact(
         name=f"{name}, AUC",
         value=number_text(figure["value"]),

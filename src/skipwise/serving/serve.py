@@ -29,6 +29,7 @@ from skipwise.serving.state.store import open_store
 from skipwise.serving.trust import Keys, check_reach
 from skipwise.serving.worker import LimitSettings, Worker
 from skipwise.settings import apply_settings, check_setting, settings_to_dict
+from skipwise.training.checkpoint import load_run
 
 _VARIABLE = "SKIPWISE_SERVE"
 _DRAIN_S = 15
@@ -69,6 +70,7 @@ def serve(service: Service, progress: Progress = SILENT) -> None:
         RunError: The run cannot be served.
         StateError: The state cannot be used.
     """
+    load_run(service.run)  # what is no run is told before anything is written beside it
     store = open_store(service.state)
     prepare_state(
         service.run, service.data, store, service.settings.serving.state, progress=progress
