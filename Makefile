@@ -22,7 +22,7 @@ demo: setup
 	$(BIN)/skipwise demo --out demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: setup
 	$(BIN)/ruff format --check .
