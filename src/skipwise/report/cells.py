@@ -74,6 +74,9 @@ def verdict(metric: str, difference: Figure) -> Verdict:
     return "ahead" if (difference["low"] > 0) == LARGER_IS_BETTER[metric] else "behind"
 
 
+_BOUNDED = ("low", "value", "high")
+
+
 def difference_words(metric: str, difference: Figure, digits: int = 3) -> str:
     """Say in words, with a mark, how far ours is ahead, and between which bounds.
 
@@ -85,9 +88,8 @@ def difference_words(metric: str, difference: Figure, digits: int = 3) -> str:
         return ""
     if said == "unclear":
         return f"{MARKS[said]} no clear difference"
-    near, value, far = sorted(
-        (abs(difference[part]) for part in ("low", "value", "high")),
-    )
+    known = [abs(part) for part in (difference[at] for at in _BOUNDED) if part is not None]
+    near, value, far = sorted(known)
     bounds = f"{number_text(near, digits)} to {number_text(far, digits)}"
     return f"{MARKS[said]} ours {said} by {number_text(value, digits)} ({bounds})"
 
