@@ -115,6 +115,10 @@ def test_the_json_has_every_key_whatever_was_learnt(
     assert {"score", "logged", "random"} < set(card["slate"]["glance_at_1"])
     baseline = card["baselines"]["video_rate"]["objectives"]["glance"]
     assert set(baseline["auc"]) == {"value", "low", "high"}
+    measured = {name for name, found in card["objectives"].items() if "auc" in found}
+    learnt = {name for name in measured if name not in card["masked_objectives"]}
+    for rate in ("video_rate", "viewer_surface_rate"):
+        assert set(card["baselines"][rate]["objectives"]) == learnt
     assert card["label_rules"]["glance_below_s"] == 3.0
     assert card["label_rules"]["glance_needs_duration"] is True
 

@@ -5,7 +5,8 @@
 
 - A baseline reads the very counters the model reads, as of the same moment: nothing later.
 - A rate of few outcomes is drawn towards the rate of the training days.
-- An objective that is not counted has no rate baseline: see `counted_objectives`.
+- An objective that is not counted (see `counted_objectives`) is counted from the labels instead:
+  `past_outcomes`.
 
 Reads `errors` and `settings`; is read by `evaluate`. Boosted trees are in `trees`.
 """
@@ -89,7 +90,7 @@ def surface_rates(surfaces: Integers, labels: Labels, settings: RateSettings) ->
     num_surfaces = int(surfaces.max(initial=0)) + 1
     positives = sum_by(surfaces[known], num_surfaces, labels[known])
     outcomes = sum_by(surfaces[known], num_surfaces, np.ones(int(known.sum())))
-    return _drawn_rate(positives, outcomes, overall, settings)
+    return drawn_rate(positives, outcomes, overall, settings)
 
 
 def video_rate(
@@ -116,7 +117,7 @@ def video_rate(
         SettingError: The objective is not counted.
     """
     positives, outcomes = _counts(counters, names, "video", objective)
-    return _drawn_rate(positives, outcomes, overall_rate, settings or RateSettings())
+    return drawn_rate(positives, outcomes, overall_rate, settings)
 
 
 def viewer_surface_rate(
@@ -149,7 +150,7 @@ def viewer_surface_rate(
     positives, outcomes = _counts(counters, names, "viewer_surface", objective)
     met = surfaces < len(rate_of_surface)
     usual = np.where(met, rate_of_surface[np.where(met, surfaces, 0)], overall_rate)
-    return _drawn_rate(positives, outcomes, usual, settings or RateSettings())
+    return drawn_rate(positives, outcomes, usual, settings)
 
 
 def popularity_rate(
@@ -175,7 +176,7 @@ def popularity_rate(
     train_bin = np.searchsorted(edges, train_views[known], side="right")
     positives = sum_by(train_bin, len(edges) + 1, train_labels[known])
     outcomes = sum_by(train_bin, len(edges) + 1, np.ones(len(train_bin)))
-    rate = _drawn_rate(positives, outcomes, overall, RateSettings())
+    rate = drawn_rate(positives, outcomes, overall, RateSettings())
     found: Floats = rate[np.searchsorted(edges, test_views, side="right")]
     return found
 
@@ -225,7 +226,7 @@ def counter_features(
         elif not counted.endswith("_known"):
             positives, outcomes = _counts(counters, names, key, counted)
             overall = overall_rates.get(counted, 0.0)
-            columns[f"{name}_rate"] = _drawn_rate(positives, outcomes, overall, settings)
+            columns[f"{name}_rate"] = drawn_rate(positives, outcomes, overall, settings)
     columns |= extra or {}
     return np.column_stack(list(columns.values())).astype(np.float32), tuple(columns)
 
@@ -240,10 +241,23 @@ def _counts(
     return counters[:, positives].astype(np.float64), counters[:, outcomes].astype(np.float64)
 
 
-def _drawn_rate(
-    positives: Floats, outcomes: Floats, usual: Floats | float, settings: RateSettings
+def drawn_rate(
+    positives: Floats,
+    outcomes: Floats,
+    usual: Floats | float,
+    settings: RateSettings | None = None,
 ) -> Floats:
-    """`(positives + n0 usual) / (outcomes + n0)`, kept in [0, 1] against rounded counts."""
-    prior = settings.prior_outcomes
+    """Draw a rate of few outcomes towards the usual: `(positives + n0 usual) / (outcomes + n0)`.
+
+    Args:
+        positives: (N,) among the outcomes.
+        outcomes: (N,) that are known.
+        usual: (N,) or one rate, what is expected of no outcome.
+        settings: n0.
+
+    Returns:
+        (N,) rates, kept in [0, 1] against rounded counts.
+    """
+    prior = (settings or RateSettings()).prior_outcomes
     rate: Floats = np.clip((positives + prior * usual) / (outcomes + prior), 0.0, 1.0)
     return rate

@@ -190,7 +190,7 @@ def score_run(
         state=state,
         training_rows=_training_rows(dataset, window),
         rows=rows,
-        form=window.view.counter_form,
+        view=window.view,
         objectives=scored.objectives,
     )
     return Measured(scored=scored, predicted=predicted, yardstick=yardstick)

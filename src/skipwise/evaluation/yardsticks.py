@@ -5,7 +5,7 @@
 - A baseline reads the counters of the form the mode allows, frozen where the mode freezes them, and
   learns from the training window alone.
 
-Reads `baselines` and `boosting`; is read by `evaluate`.
+Reads `baselines`, `past_outcomes`, `factorization` and `trees`; is read by `evaluate`.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from skipwise.evaluation.baselines import (
     RateSettings,
     counted_objectives,
     counter_features,
+    drawn_rate,
     popularity_rate,
     random_order,
     surface_rates,
@@ -27,10 +28,11 @@ from skipwise.evaluation.baselines import (
     viewer_surface_rate,
 )
 from skipwise.evaluation.factorization import binned, fm_baseline
+from skipwise.evaluation.past_outcomes import Moments, count_past
 from skipwise.evaluation.scored import Scored
 from skipwise.evaluation.trees import lightgbm_baseline
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import CounterForm
+from skipwise.features.stretches import View
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import check_choice
 
@@ -48,7 +50,8 @@ class Yardstick:
     training_rows: NDArray[np.int64]
     rows: NDArray[np.int64]
     """(N,) scored event rows, rising."""
-    form: CounterForm
+    view: View
+    """Which outcomes the state may hold."""
     objectives: tuple[str, ...]
 
     def labels(self, objective: str) -> NDArray[np.int8]:
@@ -58,7 +61,9 @@ class Yardstick:
 
     def counters(self, dataset: Dataset, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return (rows, K) counters of the allowed form."""
-        column = dataset.counters_event if self.form == "event" else dataset.counters_day
+        column = (
+            dataset.counters_event if self.view.counter_form == "event" else dataset.counters_day
+        )
         found: NDArray[np.float32] = column.take(dataset.events["counter_row"].take(rows))
         return found
 
@@ -81,6 +86,11 @@ class Yardstick:
         """Objectives that counters answer."""
         counted = counted_objectives(self.dataset.counter_names)
         return tuple(name for name in self.learnable if name in counted)
+
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Objectives whose past is counted from the labels."""
+        return tuple(name for name in self.learnable if name not in self.counted)
 
 
 def score_baselines(
@@ -121,7 +131,7 @@ def available_baselines() -> tuple[str, ...]:
 
 def _video_rate(yardstick: Yardstick) -> Probabilities:
     counters = yardstick.counters(yardstick.state, yardstick.rows)
-    return {
+    found = {
         name: video_rate(
             counters,
             yardstick.dataset.counter_names,
@@ -130,28 +140,56 @@ def _video_rate(yardstick: Yardstick) -> Probabilities:
         )
         for name in yardstick.counted
     }
+    videos = yardstick.dataset.events["video"].all().astype(np.int64)
+    for name in yardstick.uncounted:
+        overall = training_rate(yardstick.labels(name))
+        found[name] = drawn_rate(*_past(yardstick, name, videos), overall)
+    return found
 
 
 def _viewer_surface_rate(yardstick: Yardstick) -> Probabilities:
     counters = yardstick.counters(yardstick.state, yardstick.rows)
     surfaces = yardstick.surfaces(yardstick.rows)
-    num_surfaces = len(yardstick.dataset.description["surfaces"]) + 1
     found = {}
     for name in yardstick.counted:
-        labels = yardstick.labels(name)
-        overall = training_rate(labels)
-        known = surface_rates(yardstick.surfaces(yardstick.training_rows), labels, RateSettings())
-        rates = np.full(max(num_surfaces, len(known)), overall)
-        rates[: len(known)] = known
         found[name] = viewer_surface_rate(
             counters,
             yardstick.dataset.counter_names,
             name,
             surfaces=surfaces,
-            rate_of_surface=rates,
-            overall_rate=overall,
+            rate_of_surface=_surface_rates(yardstick, name),
+            overall_rate=training_rate(yardstick.labels(name)),
         )
+    events = yardstick.dataset.events
+    viewers = events["viewer"].all().astype(np.int64)
+    keys = viewers * _num_surfaces(yardstick) + events["surface"].all()
+    for name in yardstick.uncounted:
+        usual = _surface_rates(yardstick, name)[surfaces]
+        found[name] = drawn_rate(*_past(yardstick, name, keys), usual)
     return found
+
+
+def _past(
+    yardstick: Yardstick, objective: str, keys: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (rows,) positives and outcomes of each row's key that its view may know."""
+    moments = Moments.of(yardstick.dataset, yardstick.rows, yardstick.view)
+    labels = yardstick.dataset.events[f"label_{objective}"].all()
+    return count_past(labels, keys, keys[yardstick.rows], moments)
+
+
+def _surface_rates(yardstick: Yardstick, objective: str) -> NDArray[np.float64]:
+    """Return (surfaces,) rates of the training days, the overall one where there was none."""
+    labels = yardstick.labels(objective)
+    known = surface_rates(yardstick.surfaces(yardstick.training_rows), labels, RateSettings())
+    rates = np.full(max(_num_surfaces(yardstick), len(known)), training_rate(labels))
+    rates[: len(known)] = known
+    return rates
+
+
+def _num_surfaces(yardstick: Yardstick) -> int:
+    """Count the surfaces, the unknown one first."""
+    return len(yardstick.dataset.description["surfaces"]) + 1
 
 
 def _random(yardstick: Yardstick) -> Probabilities:
