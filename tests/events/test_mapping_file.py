@@ -155,7 +155,7 @@ country = { column = "land", kind = "categorical" }
         ('"who"', '""', r"events.viewer_id.column .* must be a text"),
         ('"log.csv"', '"logs.csv"', r"no file in .* matches events.file = 'logs.csv'"),
         ('file = "log.csv"', "", r"lacks events.file"),
-        ('"seen"', '"sean"', r"has no column 'sean'.*Did you mean 'seen'"),
+        ('"seen"', '"sean"', r"no column 'sean'.*Did you mean 'seen'.*right column under"),
         ('file = "log.csv"', 'file = "log.csv"\ndelimiter = "||"', r"delimiter = '\|\|' in .* one"),
         ("[events]", "[events", r"cannot be read as TOML"),
         (

@@ -237,6 +237,12 @@ def test_a_file_without_even_a_header_is_refused(write_log: WriteLog, connection
         read_log(folder, connection)
 
 
+def test_one_file_needs_a_mapping(tmp_path: Path, connection: Backend) -> None:
+    (tmp_path / "log.csv").write_text("who,what\n1,2\n")
+    with pytest.raises(EventError, match=r"log.csv is a file.*must come with a mapping"):
+        read_log(tmp_path / "log.csv", connection)
+
+
 def test_a_missing_path_is_refused(tmp_path: Path, connection: Backend) -> None:
     with pytest.raises(EventError, match="does not exist; it must be the folder"):
         read_log(tmp_path / "nowhere", connection)

@@ -65,6 +65,7 @@ def train_command(
 
     check_choice("--preset", size, ("auto", *PRESETS))
     opened = Dataset.open(dataset)
+    last_day = None if until is None else day_from(until, "--until")
     if size == "auto":
         num_events = int(opened.description["num_timed_events"])
         size = size_for(num_events)
@@ -85,7 +86,7 @@ def train_command(
         opened,
         out,
         settings,
-        last_day=None if until is None else day_from(until, "--until"),
+        last_day=last_day,
         resume=resume,
         progress=ConsoleProgress(),
         report=_show_pass,

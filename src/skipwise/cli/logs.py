@@ -228,6 +228,12 @@ def show_dataset(dataset: Dataset, log: EventLog) -> None:
         if counts["known"]
     ]
     console.print(draw_table("Labels", ("label", "known", "positive", "share"), labels))
+    unknown = [name for name, counts in description["labels"].items() if not counts["known"]]
+    if unknown:
+        console.print(
+            f"The log tells nothing of {', '.join(unknown)}: not known in any row, not learnt.",
+            highlight=False,
+        )
     if not dataset.label_config.glance_needs_duration:
         console.print(
             "A watch of a video of unknown length counts as no glance, as in published figures; "

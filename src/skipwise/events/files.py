@@ -154,8 +154,7 @@ def _check_columns(file: Path, layout: TableLayout, present: Sequence[str]) -> N
         if name not in present:
             raise EventError(
                 f"{file} has no column {name!r}; the {layout.what} must have it, and has "
-                f"{', '.join(present)}.{nearest(name, present)} Rename the column, or say with "
-                "--mapping which one it is."
+                f"{', '.join(present)}.{nearest(name, present)} {layout.to_name_a_column}"
             )
 
 

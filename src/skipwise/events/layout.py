@@ -78,6 +78,9 @@ class TableLayout:
     counts_back: str | None = None
     """Only for untimed past events: the column that is 0 for a viewer's latest, 1 before it, ..."""
 
+    to_name_a_column: str = "Rename the column, or say with --mapping which one it is."
+    """What to do about a column that is not there."""
+
     may_be_untimed: bool = False
     """Whether a row without time is a past event rather than a mistake."""
 

@@ -147,6 +147,7 @@ def _table(
         constants=constants,
         table=None if "table" not in group else text_of(group["table"], f"{key}.table", mapping),
         delimiter=_delimiter(group, key, mapping),
+        to_name_a_column=f"Name the right column under [{key}] in {mapping}.",
     )
 
 

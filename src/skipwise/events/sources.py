@@ -65,9 +65,13 @@ def _recognised(path: Path, source: str | None) -> Layout:
         "skipwise": f"{EVENTS_FILE} in {path} (Skipwise's own tables)",
     }
     wanted = looked_for.values() if source is None else [looked_for[source]]
-    what = "a file" if path.is_file() else "a folder"
+    if path.is_file():
+        raise EventError(
+            f"{path} is a file, and nothing says what its columns are; a log in one file must come "
+            "with a mapping (docs/data.md shows one). Write it and give it with --mapping FILE."
+        )
     kind = "no source that is known" if source is None else f"not a {source} folder"
     raise EventError(
-        f"{path} is {what} and {kind}; it must be a folder with {' or '.join(wanted)}. "
+        f"{path} is a folder and {kind}; it must be a folder with {' or '.join(wanted)}. "
         "Check the path, or describe the log with --mapping FILE."
     )
