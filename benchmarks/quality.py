@@ -8,6 +8,7 @@ command goes on.
     DATA=folder    KuaiRand-Pure as published, or a prepared dataset (../shared/data/kuairand-pure)
     TABLES=a,b     only these tables                SEEDS=0,1,2
     SHORT=1        preset tiny, 2 passes, one seed
+    BUDGET=words   settings that every cell has, as in "passes_at_most=2 refit=false"
 
 A difference is the cell minus the first of its table, its interval by bootstrap over viewers of the
 mean over seeds. Nothing here chooses a default: tune on days before 2 May.
@@ -94,7 +95,7 @@ TABLES: Mapping[str, tuple[Cell, ...]] = {
     ),
     "history": tuple(
         Cell(f"history {length}", (f"model.encoder.history_length={length}",))
-        for length in (50, 10, 25, 100, 200)
+        for length in (100, 10, 25, 50, 200)
     ),
     "predictors": tuple(
         Cell(name, (*INDEPENDENT, f"model.objectives.predictor={name}")) for name in MIXERS
@@ -139,6 +140,8 @@ def main() -> None:
     seeds = [int(seed) for seed in os.environ.get("SEEDS", "0" if short else "0,1,2").split(",")]
     chosen = os.environ.get("TABLES", "planted,p1," + ",".join(TABLES)).split(",")
     size, budget = ("tiny", SHORT_BUDGET) if short else ("small", ())
+    if "BUDGET" in os.environ:
+        budget = tuple(os.environ["BUDGET"].split())
     report = Report(seeds=seeds, size=size, budget=budget)
     for name in chosen:
         started = time.monotonic()
@@ -176,8 +179,7 @@ class Report:
         self.rows = [
             old
             for old in self.rows
-            if (old["table"], old["cell"], old["size"], old["seeds"])
-            != (table, cell.name, row["size"], row["seeds"])
+            if any(old[key] != row[key] for key in ("table", "cell", "size", "budget", "seeds"))
         ] + [row]
         print(f"{cell.name:>28}  " + "  ".join(_shown(row["figures"])))
         self.write()
