@@ -9,6 +9,7 @@ raised is a bug of ours.
 - `RunError`: a trained RUN or its checkpoint.
 - `StorageError`: the disk.
 - `StateError`: what a server keeps of viewers and videos.
+- `ExperimentError`: an experiment's definition, its exposures, or too little to say anything.
 - `EngineError`: the data engine: not installed, not reachable, or asked for more than there is.
 """
 
@@ -31,6 +32,10 @@ class DatasetError(SkipwiseError):
 
 class RunError(SkipwiseError):
     """A trained run is missing, damaged, or does not fit the data."""
+
+
+class ExperimentError(SkipwiseError):
+    """An experiment cannot be run, or cannot be analysed."""
 
 
 class EngineError(SkipwiseError):

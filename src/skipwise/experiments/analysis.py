@@ -1,0 +1,378 @@
+"""What did an experiment show?
+
+    Panel, Definition  ->  analyse  ->  Analysis: effects with two intervals, looks, alarms
+
+- The fixed interval is for one look at the planned end; the always-valid one for every look.
+- Variance is that of viewers, who are what was assigned; ratios go by the delta method; what
+  viewers did before the start takes variance out (CUPED). tea-tasting computes both.
+- Nothing is said of too few viewers or of a metric that does not vary.
+
+Reads `panel`, `sequence`, `metrics`, `definition`; is read by `verdict` and the report.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import tea_tasting as tt
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from skipwise.errors import ExperimentError
+from skipwise.experiments.definition import Definition
+from skipwise.experiments.metrics import METRICS, PARTS, Metric
+from skipwise.experiments.panel import SEGMENTS, Panel
+from skipwise.experiments.sequence import half_widths
+from skipwise.progress import SILENT, Progress
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """What a treatment did to a metric, as of one day."""
+
+    metric: str
+    treatment: str
+    day: int
+    """Last day looked at, 0 = the first of the experiment."""
+    control_mean: float
+    treatment_mean: float
+    effect: float
+    """Treatment less control; with CUPED both are adjusted."""
+    standard_error: float
+    low: float
+    high: float
+    """Of the fixed interval: good for one look, at the planned end."""
+    always_low: float
+    always_high: float
+    """Of the confidence sequence: good for every look."""
+    relative: float
+    relative_low: float
+    relative_high: float
+    """Effect and fixed interval as a share of control's mean (Fieller's bounds)."""
+    p_value: float
+    p_adjusted: float = float("nan")
+    """With the definition's correction over metrics and treatments; NaN where none is made."""
+
+    @property
+    def always_relative(self) -> tuple[float, float]:
+        """Bounds of the confidence sequence as a share of control's mean, taken as known."""
+        size = abs(self.control_mean)
+        return (self.always_low / size, self.always_high / size) if size else (np.nan, np.nan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What can be found with the viewers there are, and what would be needed."""
+
+    metric: str
+    minimum_effect: float
+    """What the definition asks for, relative."""
+    detectable: float
+    """Relative effect found with the wanted power, control against one treatment."""
+    viewers_needed: int
+    """In control and one treatment together, for the minimum effect."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentEffect:
+    """The first metric's effect among some of the viewers."""
+
+    segment: str
+    viewers: int
+    effect: Effect | None
+    """None where they are too few or do not vary."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Analysis:
+    """Everything a report tells."""
+
+    days: int
+    """Days of the experiment in the log."""
+    viewers: Mapping[str, int]
+    """Exposed, by variant."""
+    ratio_p_value: float
+    """That the numbers of viewers fit the shares (chi-square); tiny = alarm."""
+    effects: Sequence[Effect]
+    """At the last day: metrics, then guardrails, for each treatment."""
+    looks: Sequence[Effect]
+    """At the end of every day on which there were viewers enough."""
+    plans: Sequence[Plan]
+    segments: Mapping[str, Sequence[SegmentEffect]]
+    """By treatment."""
+    heterogeneity_p_value: Mapping[str, float]
+    """That the first metric's relative effect is the same in all segments (Cochran's Q), by
+    treatment."""
+
+
+def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -> Analysis:
+    """Analyse an experiment as of the last day the log holds.
+
+    Raises:
+        ExperimentError: A variant has too few viewers, or a metric does not vary.
+    """
+    last = panel.num_days - 1
+    names = metric_names(definition)
+    _check_enough(panel, definition, names)
+    counts = np.bincount(panel.variant, minlength=len(definition.variants))
+    with progress.task("analyse", total=panel.num_days, unit="days") as task:
+        looks: list[Effect] = []
+        for day in range(panel.num_days):
+            looks += effects_on(panel, definition, day, names)
+            task.advance()
+    final = _corrected([look for look in looks if look.day == last], definition)
+    segments = {each: _by_segment(panel, definition, each) for each in definition.treatments}
+    return Analysis(
+        days=panel.num_days,
+        viewers={
+            variant.name: int(count)
+            for variant, count in zip(definition.variants, counts, strict=True)
+        },
+        ratio_p_value=ratio_p_value(counts, [variant.share for variant in definition.variants]),
+        effects=final,
+        looks=looks,
+        plans=plan(panel, definition),
+        segments=segments,
+        heterogeneity_p_value={
+            name: _same_in_all(found, definition.alpha) for name, found in segments.items()
+        },
+    )
+
+
+def metric_names(definition: Definition) -> list[str]:
+    """Return the names of metrics, then of guardrails that are not among them."""
+    rails = [rail.name for rail in definition.guardrails]
+    return list(dict.fromkeys([*(goal.name for goal in definition.metrics), *rails]))
+
+
+def effects_on(
+    panel: Panel, definition: Definition, day: int, names: Sequence[str]
+) -> list[Effect]:
+    """Compare every treatment with control as known at the end of a day.
+
+    What cannot be said yet, for want of viewers or of variance, is left out.
+    """
+    exposed = panel.since <= day
+    counts = np.bincount(panel.variant[exposed], minlength=len(definition.variants))
+    if counts.min() < definition.minimum_viewers:
+        return []
+    totals = panel.totals(day)[:, exposed]
+    variant = panel.variant[exposed]
+    kept = [name for name in names if not _constant(totals, variant, METRICS[name])]
+    order = [each.name for each in definition.variants]
+    of = {
+        name: _aggregates(totals, panel.before[:, exposed], variant == place, kept)
+        for place, name in enumerate(order)
+    }
+    found = []
+    for treatment in definition.treatments if kept else ():
+        pair = {name: of[name] for name in (definition.control, treatment)}
+        both = sum((pair[treatment],), start=pair[definition.control])
+        tests = {name: _tested(METRICS[name], both, alpha=definition.alpha) for name in kept}
+        results = tt.Experiment(tests).analyze(pair, definition.control)
+        found += [_effect(name, treatment, day, results[name], definition) for name in kept]
+    return found
+
+
+def ratio_p_value(counts: Sequence[int] | NDArray[np.int64], shares: Sequence[float]) -> float:
+    """Return how likely numbers so far from the shares are by chance (sample ratio mismatch).
+
+    tea-tasting's test for each variant against all others, the least p times their number
+    (Bonferroni).
+
+    >>> ratio_p_value([5000, 5010], [0.5, 0.5]) > 0.5
+    True
+    >>> ratio_p_value([5000, 5500], [0.5, 0.5]) < 0.001
+    True
+    """
+    total, whole = int(np.sum(counts)), float(np.sum(shares))
+    least = 1.0
+    for count, share in zip(counts, shares, strict=True):
+        data = {
+            0: tt.aggr.Aggregates(count_=total - int(count)),
+            1: tt.aggr.Aggregates(count_=int(count)),
+        }
+        test = tt.SampleRatio(share / (whole - share))
+        least = min(least, float(test.analyze(data, 0, 1).pvalue))
+    comparisons = 1 if len(shares) == 2 else len(shares)
+    return min(1.0, least * comparisons)
+
+
+def plan(panel: Panel, definition: Definition) -> list[Plan]:
+    """Say what can be found, from how the metrics vary in control."""
+    order = [each.name for each in definition.variants]
+    control = panel.variant == order.index(definition.control)
+    totals = panel.totals(panel.num_days - 1)
+    pair_share = 2 / len(order)
+    number = round(len(panel.variant) * pair_share)
+    plans = []
+    for goal in definition.metrics:
+        metric = METRICS[goal.name]
+        data = _aggregates(totals, panel.before, control, [goal.name])
+        asked = {"power": definition.power, "alpha": definition.alpha}
+        by_number = _tested(metric, data, n_obs=number, **asked)
+        by_effect = _tested(metric, data, rel_effect_size=goal.minimum_effect, **asked)
+        found = by_number.solve_power(data, "rel_effect_size")[0]
+        needed = by_effect.solve_power(data, "n_obs")[0]
+        plans.append(
+            Plan(
+                metric=goal.name,
+                minimum_effect=goal.minimum_effect,
+                detectable=float(found.rel_effect_size),
+                viewers_needed=int(np.ceil(needed.n_obs)),
+            )
+        )
+    return plans
+
+
+def _tested(
+    metric: Metric, data: tt.aggr.Aggregates, *, alpha: float, **options: Any
+) -> tt.Mean | tt.RatioOfMeans:
+    """Return tea-tasting's test of a metric, with what was before as covariate where it varies."""
+    options |= {"use_t": False, "confidence_level": 1 - alpha, "alpha": alpha}
+    before = [_before(part) for part in (metric.numerator, metric.denominator) if part]
+    varies = all(data.var(part) > 0 for part in before)
+    if metric.denominator is None:
+        return tt.Mean(metric.numerator, before[0] if varies else None, **options)
+    covariates = before if varies else [None, None]
+    return tt.RatioOfMeans(metric.numerator, metric.denominator, *covariates, **options)
+
+
+def _aggregates(
+    totals: Floats, before: Floats, viewers: NDArray[np.bool_], names: Sequence[str]
+) -> tt.aggr.Aggregates:
+    """Return count, means and covariances of what metrics are made of, over some viewers."""
+    used = {METRICS[name].numerator for name in names}
+    used |= {part for name in names if (part := METRICS[name].denominator)}
+    parts = sorted(used)
+    rows = [PARTS.index(part) for part in parts]
+    columns = [*parts, *map(_before, parts)]
+    values = np.concatenate([totals[rows][:, viewers], before[rows][:, viewers]])
+    covariance = np.cov(values)
+    pairs = itertools.combinations(range(len(columns)), 2)
+    return tt.aggr.Aggregates(
+        count_=int(viewers.sum()),
+        mean_=dict(zip(columns, values.mean(axis=1).tolist(), strict=True)),
+        var_=dict(zip(columns, np.diag(covariance).tolist(), strict=True)),
+        cov_={(columns[i], columns[j]): float(covariance[i, j]) for i, j in pairs},
+    )
+
+
+def _effect(name: str, treatment: str, day: int, result: Any, definition: Definition) -> Effect:
+    z = NormalDist().inv_cdf(1 - definition.alpha / 2)
+    error = float(result.effect_size_ci_upper - result.effect_size_ci_lower) / 2 / z
+    width = float(half_widths(error, day + 1, definition.days, definition.alpha))
+    return Effect(
+        metric=name,
+        treatment=treatment,
+        day=day,
+        control_mean=float(result.control),
+        treatment_mean=float(result.treatment),
+        effect=float(result.effect_size),
+        standard_error=error,
+        low=float(result.effect_size_ci_lower),
+        high=float(result.effect_size_ci_upper),
+        always_low=float(result.effect_size) - width,
+        always_high=float(result.effect_size) + width,
+        relative=float(result.rel_effect_size),
+        relative_low=float(result.rel_effect_size_ci_lower),
+        relative_high=float(result.rel_effect_size_ci_upper),
+        p_value=float(result.pvalue),
+    )
+
+
+def _corrected(effects: Sequence[Effect], definition: Definition) -> list[Effect]:
+    """Adjust the p-values of the metrics; guardrails are alarms and stay as they are."""
+    goals = {goal.name for goal in definition.metrics}
+    asked = [place for place, each in enumerate(effects) if each.metric in goals]
+    adjusted = list(effects)
+    if definition.correction == "none" or not asked:
+        return [dataclasses.replace(each, p_adjusted=each.p_value) for each in effects]
+    p_values = np.array([effects[place].p_value for place in asked])
+    for place, p in zip(asked, step_up(p_values, definition.correction), strict=True):
+        adjusted[place] = dataclasses.replace(effects[place], p_adjusted=float(p))
+    return adjusted
+
+
+def step_up(p_values: Floats, correction: str) -> Floats:
+    """Adjust p-values by Hochberg ("fwer") or Benjamini-Hochberg ("fdr"), both step-up.
+
+        p_(i) -> min over j >= i of c_j p_(j),  c_j = m - j + 1 (Hochberg), m / j (B-H)
+
+    >>> step_up(np.array([0.01, 0.04]), "fdr").tolist()
+    [0.02, 0.04]
+    """
+    m = len(p_values)
+    order = np.argsort(p_values)
+    rank = np.arange(1, m + 1)
+    factor = m - rank + 1 if correction == "fwer" else m / rank
+    least = np.minimum.accumulate((factor * p_values[order])[::-1])[::-1]
+    adjusted = np.empty(m)
+    adjusted[order] = np.minimum(least, 1.0)
+    return adjusted
+
+
+def _by_segment(panel: Panel, definition: Definition, treatment: str) -> list[SegmentEffect]:
+    found = []
+    for place, segment in enumerate(SEGMENTS):
+        part = panel.of(panel.segment == place)
+        effects = effects_on(part, definition, part.num_days - 1, [definition.metrics[0].name])
+        own = [each for each in effects if each.treatment == treatment]
+        found.append(
+            SegmentEffect(
+                segment=segment, viewers=len(part.variant), effect=own[0] if own else None
+            )
+        )
+    return found
+
+
+def _same_in_all(segments: Sequence[SegmentEffect], alpha: float) -> float:
+    """Return the p-value of Cochran's Q of relative effects; NaN under two groups.
+
+    Q = sum_g w_g (e_g - e_bar)^2 with w_g = 1 / SE_g^2, chi-square with groups - 1 degrees.
+    """
+    told = [each.effect for each in segments if each.effect is not None]
+    if len(told) < 2:
+        return float("nan")
+    effect = np.array([each.relative for each in told])
+    weight = np.array([each.relative_high - each.relative_low for each in told]) ** -2.0
+    weight *= (2 * NormalDist().inv_cdf(1 - alpha / 2)) ** 2
+    q = float((weight * (effect - np.average(effect, weights=weight)) ** 2).sum())
+    return float(chi2.sf(q, len(told) - 1))
+
+
+def _check_enough(panel: Panel, definition: Definition, names: Sequence[str]) -> None:
+    counts = np.bincount(panel.variant, minlength=len(definition.variants))
+    for variant, count in zip(definition.variants, counts.tolist(), strict=True):
+        if count < definition.minimum_viewers:
+            raise ExperimentError(
+                f"variant {variant.name!r} has {count:,} exposed viewers, must have >= "
+                f"minimum_viewers = {definition.minimum_viewers:,}. Wait for more, or raise its "
+                "share."
+            )
+    totals = panel.totals(panel.num_days - 1)
+    for name in names:
+        if _constant(totals, panel.variant, METRICS[name]):
+            part = METRICS[name].numerator
+            raise ExperimentError(
+                f"{name} does not vary: {part} is the same for every viewer of a variant, or there "
+                "is nothing to divide by; without variance no effect can be told from chance. Take "
+                "the metric out, or check that the log holds what it is made of."
+            )
+
+
+def _constant(totals: Floats, variant: NDArray[np.int64], metric: Metric) -> bool:
+    part = totals[PARTS.index(metric.numerator)]
+    if metric.denominator is not None and not totals[PARTS.index(metric.denominator)].any():
+        return True
+    return any(np.ptp(part[variant == place]) == 0 for place in np.unique(variant))
+
+
+def _before(part: str) -> str:
+    return f"{part}_before"

@@ -1,0 +1,162 @@
+"""Who was shown a variant, which, and since when.
+
+    first answer to a viewer  ->  ExposureLog.add  ->  a line of EXPOSURES.jsonl
+    EXPOSURES.jsonl, or the variants written in the events  ->  read_exposures  ->  Exposures
+
+- Only who was exposed is analysed: one who was assigned and never came says nothing.
+- A line says by which rule it was assigned, so a change of shares in mid-flight is seen.
+- A viewer's first exposure counts; a line is appended and flushed, never changed.
+
+Reads `definition` and `assignment`; is read by `panel`.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ibis.expr.types as ir
+import numpy as np
+from numpy.typing import NDArray
+
+from skipwise.errors import ExperimentError
+from skipwise.experiments.assignment import assign
+from skipwise.experiments.definition import Definition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exposures:
+    """The exposed viewers, one row each."""
+
+    viewer_id: list[str]
+    variant: list[str]
+    since_ms: NDArray[np.int64]
+    """(V,) first exposure, UTC ms."""
+
+
+class ExposureLog:
+    """Appends first exposures to a file; knows whom it has already."""
+
+    def __init__(self, path: Path, definition: Definition) -> None:
+        self.path, self.definition = path, definition
+        self._known = set(_read_lines(path, definition)) if path.is_file() else set()
+
+    def add(self, viewer_ids: Iterable[str], at_ms: int) -> dict[str, str]:
+        """Write down who is exposed for the first time; returns the variant of each of them."""
+        new = [viewer for viewer in dict.fromkeys(viewer_ids) if viewer not in self._known]
+        fresh = {
+            viewer: variant
+            for viewer, variant in zip(new, assign(self.definition, new), strict=True)
+            if variant is not None
+        }
+        if fresh:
+            key = self.definition.assignment_key
+            with self.path.open("a", encoding="utf-8") as file:
+                for viewer, variant in fresh.items():
+                    line = [self.definition.name, key, viewer, variant, at_ms]
+                    file.write(json.dumps(line, separators=(",", ":")) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        self._known.update(fresh)
+        return fresh
+
+
+def read_exposures(definition: Definition, path: Path | None, events: ir.Table) -> Exposures:
+    """Read exposures from their log, or from the variants written in the events.
+
+    Args:
+        definition: The experiment.
+        path: The exposure log; None = the event log's own column `variant`.
+        events: Canonical events.
+
+    Raises:
+        ExperimentError: Nobody was exposed, a variant to nobody, or assignment was changed in
+            mid-flight.
+    """
+    found = _from_events(definition, events) if path is None else _read_lines(path, definition)
+    names = [variant.name for variant in definition.variants]
+    missing = [name for name in names if name not in {variant for variant, _ in found.values()}]
+    if missing:
+        where = "the events' column variant" if path is None else str(path)
+        raise ExperimentError(
+            f"{where} shows no viewer exposed to {', '.join(missing)} of {definition.name!r}; "
+            "every variant needs exposed viewers. Give the exposure log with --exposures, or "
+            "check that the events carry the variant they were served by."
+        )
+    exposures = Exposures(
+        viewer_id=list(found),
+        variant=[variant for variant, _ in found.values()],
+        since_ms=np.array([since for _, since in found.values()], dtype=np.int64),
+    )
+    _check_unchanged(definition, exposures)
+    return exposures
+
+
+def _check_unchanged(definition: Definition, exposures: Exposures) -> None:
+    now = assign(definition, exposures.viewer_id)
+    moved = sum(a != b for a, b in zip(now, exposures.variant, strict=True))
+    if moved:
+        raise ExperimentError(
+            f"{moved:,} of {len(now):,} exposed viewers of {definition.name!r} were in another "
+            "variant than the definition now gives them; shares and salt must stay as they were "
+            "while an experiment runs. Put them back, or start anew under another name."
+        )
+
+
+def _read_lines(path: Path, definition: Definition) -> dict[str, tuple[str, int]]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as problem:
+        raise ExperimentError(
+            f"{path} cannot be read: {problem.strerror}; it must be an exposure log. Check "
+            "the path."
+        ) from None
+    found: dict[str, tuple[str, int]] = {}
+    for number, line in enumerate(lines, 1):
+        name, key, viewer, variant, at_ms = _parsed(path, number, line)
+        if name != definition.name:
+            continue
+        if key != definition.assignment_key:
+            raise ExperimentError(
+                f"{path}:{number} was assigned by other shares or another salt than "
+                f"{definition.name!r} has now; they must stay as they were while an experiment "
+                "runs. Put them back, or start anew under another name."
+            )
+        if viewer not in found or at_ms < found[viewer][1]:
+            found[viewer] = (variant, at_ms)
+    return found
+
+
+def _parsed(path: Path, number: int, line: str) -> tuple[str, str, str, str, int]:
+    try:
+        name, key, viewer, variant, at_ms = json.loads(line)
+        return str(name), str(key), str(viewer), str(variant), int(at_ms)
+    except (ValueError, TypeError):
+        raise ExperimentError(
+            f"{path}:{number} is {line[:60]!r}, must be a list of experiment, key, viewer, variant "
+            "and time. Take the line out; a crash may have cut the last one."
+        ) from None
+
+
+def _from_events(definition: Definition, events: ir.Table) -> dict[str, tuple[str, int]]:
+    names = [variant.name for variant in definition.variants]
+    own = events.filter(
+        events.variant.isin(names)
+        & events.shown_at_ms.notnull()
+        & (events.day >= definition.start_day)
+    )
+    first = own.group_by("viewer_id").agg(
+        variant=own.variant.argmin(own.shown_at_ms),
+        since_ms=own.shown_at_ms.min(),
+        variants=own.variant.nunique(),
+    )
+    rows = first.order_by("viewer_id").to_pyarrow().to_pylist()
+    several = sum(row["variants"] > 1 for row in rows)
+    if several:
+        raise ExperimentError(
+            f"{several:,} of {len(rows):,} viewers were served by more than one variant of "
+            f"{definition.name!r}; each must stay in his own. Shares or salt were changed in "
+            "mid-flight: start anew under another name."
+        )
+    return {row["viewer_id"]: (row["variant"], row["since_ms"]) for row in rows}

@@ -1,0 +1,105 @@
+"""What should be done now, in words?
+
+    Analysis, Definition  ->  judge  ->  Verdict
+
+- A broken assignment comes first: nothing else can be believed then.
+- A guardrail stops an experiment only when the whole always-valid interval lies beyond what it
+  tolerates: so it may be asked every day.
+- Before the planned end only the always-valid interval speaks.
+
+Reads `analysis` and `definition`; is read by the report and the command line.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from skipwise.experiments.analysis import Analysis, Effect
+from skipwise.experiments.definition import Definition, Guardrail
+from skipwise.experiments.metrics import METRICS
+
+RATIO_ALARM = 0.001
+"""A sample ratio less likely than this by chance is an alarm; looked at daily, so strict."""
+
+Decision = Literal["distrust", "stop", "keep running", "better", "worse", "no difference shown"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What an experiment says of one treatment."""
+
+    treatment: str
+    decision: Decision
+    words: str
+
+
+def judge(analysis: Analysis, definition: Definition) -> list[Verdict]:
+    """Judge every treatment."""
+    return [_judge_one(analysis, definition, name) for name in definition.treatments]
+
+
+def breach(effect: Effect, rail: Guardrail) -> bool:
+    """Whether a metric is worse by more than a guardrail tolerates, at every look's level."""
+    low, high = effect.always_relative
+    if METRICS[rail.name].better == "down":
+        return low > rail.worse_by_at_most
+    return high < -rail.worse_by_at_most
+
+
+def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Verdict:
+    def verdict(decision: Decision, words: str) -> Verdict:
+        return Verdict(treatment=treatment, decision=decision, words=words)
+
+    if analysis.ratio_p_value < RATIO_ALARM:
+        return verdict(
+            "distrust",
+            f"Do not trust this experiment: so uneven numbers of viewers come about by chance with "
+            f"p = {analysis.ratio_p_value:.2g}. Something loses viewers of one variant; find it, "
+            "then start anew under another name.",
+        )
+    own = {each.metric: each for each in analysis.effects if each.treatment == treatment}
+    for rail in definition.guardrails:
+        if rail.name in own and breach(own[rail.name], rail):
+            return verdict(
+                "stop",
+                f"Stop: {METRICS[rail.name].words} is worse by more than the tolerated "
+                f"{rail.worse_by_at_most:.1%}: {_words_of(own[rail.name], always=True)}.",
+            )
+    first = own[definition.metrics[0].name]
+    if analysis.days < definition.days:
+        return _judge_early(first, analysis, definition)
+    if first.p_adjusted < definition.alpha:
+        decision: Decision = _side(first)
+        words = f"{METRICS[first.metric].words}: {treatment} is {decision} than control by "
+        return verdict(decision, words + _words_of(first) + ".")
+    plan = analysis.plans[0]
+    return verdict(
+        "no difference shown",
+        f"No difference in {METRICS[first.metric].words} is shown: {_words_of(first)}. An effect "
+        f"of {plan.detectable:.1%} would have been found with a chance of {definition.power:.0%}; "
+        "smaller ones may be there.",
+    )
+
+
+def _judge_early(first: Effect, analysis: Analysis, definition: Definition) -> Verdict:
+    clear = first.always_low > 0 or first.always_high < 0
+    day = f"day {analysis.days} of {definition.days}"
+    name = METRICS[first.metric].words
+    if clear:
+        decision: Decision = _side(first)
+        words = (
+            f"Already clear on {day}, however often it is looked at: {name} of {first.treatment} "
+            f"is {decision} than control's by {_words_of(first, always=True)}. It may be stopped."
+        )
+        return Verdict(treatment=first.treatment, decision=decision, words=words)
+    words = f"Keep running: on {day} {name} is not clear yet: {_words_of(first, always=True)}."
+    return Verdict(treatment=first.treatment, decision="keep running", words=words)
+
+
+def _side(effect: Effect) -> Literal["better", "worse"]:
+    up = effect.effect > 0
+    return "better" if up == (METRICS[effect.metric].better == "up") else "worse"
+
+
+def _words_of(effect: Effect, *, always: bool = False) -> str:
+    low, high = effect.always_relative if always else (effect.relative_low, effect.relative_high)
+    return f"{effect.relative:+.1%} ({low:+.1%} to {high:+.1%})"
