@@ -1,6 +1,7 @@
 """The command line: one thin command per stage, and how their mistakes are told.
 
     skipwise simulate | inspect | prepare | train | evaluate | report | serve | key | demo
+             experiment check | assign | analyse | report
 
 - Results go to stdout, bars and messages to stderr; in a pipe there are no bars.
 - A user's mistake is told in one paragraph, with exit code 2; Ctrl-C leaves with 130.
@@ -17,6 +18,7 @@ import typer
 import skipwise
 from skipwise.cli.console import open_console
 from skipwise.cli.demo import demo
+from skipwise.cli.experiments import experiment_app
 from skipwise.cli.launch import start_anew_with_jemalloc
 from skipwise.cli.learning import evaluate_command, report_command, train_command
 from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
@@ -77,6 +79,11 @@ for _name, _command in (
     ("demo", demo),
 ):
     app.command(_name)(told_plainly(_command))
+
+_experiments = typer.Typer(no_args_is_help=True, help="A/B tests: check, assign, analyse, report.")
+for _name, _command in experiment_app().items():
+    _experiments.command(_name)(told_plainly(_command))
+app.add_typer(_experiments, name="experiment")
 
 
 def main() -> None:

@@ -11,8 +11,6 @@ Reads every section; is read by the command line.
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from skipwise.progress import SILENT, Progress
 from skipwise.report.attention_section import attention_section
 from skipwise.report.baselines_section import baselines_section
@@ -24,6 +22,7 @@ from skipwise.report.findings import Findings, gather
 from skipwise.report.names import plain
 from skipwise.report.readings import CURVE_AT_S, Readings, rows_of, sample, span_of, take_readings
 from skipwise.report.relations_section import relations_section
+from skipwise.report.render import render_page
 from skipwise.report.slate_section import slate_section
 from skipwise.report.summary_section import summary_section
 from skipwise.report.training_section import training_section
@@ -93,13 +92,5 @@ def _readings(findings: Findings, progress: Progress) -> Readings | None:
 
 
 def _render(findings: Findings, sections: list[Section]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     name = plain(findings.run.path.resolve().name)
-    template = environment.get_template("page.html.jinja")
-    return template.render(name=name, sections=sections)
+    return render_page(f"Skipwise report: {name}", f"Report on the run “{name}”", sections)

@@ -1,0 +1,97 @@
+"""Are experiments honest? `make bench-experiments`; SHORT=1 for a form of a minute.
+
+A/A: the same viewers and outcomes, assigned anew each time. False alarms at the end, with the fixed
+interval looked at daily, and with the confidence sequence looked at daily. Then planted effects
+against the planned power, and viewers lost from one variant against the sample-ratio alarm.
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+from tests.experiments.planted import DEFINITION, made_panel, reassigned
+
+from skipwise.experiments.analysis import effects_on, plan, ratio_p_value
+from skipwise.experiments.verdict import RATIO_ALARM
+
+SHORT = bool(os.environ.get("SHORT"))
+RUNS = 200 if SHORT else 1000
+DAYS = 14
+METRICS = ("watch_per_viewer", "glance_rate", "return_rate")
+OUT = Path(__file__).parent / "out" / "experiments.json"
+
+
+def main() -> None:
+    """Run all three and print a table."""
+    started = time.time()
+    definition = dataclasses.replace(DEFINITION, days=DAYS, minimum_viewers=100)
+    rows = [*false_alarms(definition), *power(definition), *ratio_alarms()]
+    for row in rows:
+        print(f"{row['what']:58} {row['share']:7.1%}  ({row['low']:.1%} to {row['high']:.1%})")
+    OUT.parent.mkdir(exist_ok=True)
+    machine = {"machine": platform.platform(), "seeds": [0], "runs": RUNS}
+    OUT.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
+    print(f"{RUNS} runs each, {time.time() - started:.0f} s; {OUT}")
+
+
+def false_alarms(definition):  # type: ignore[no-untyped-def]
+    """Count the A/A runs in which each way of looking says there is an effect."""
+    rng = np.random.default_rng(0)
+    panel = made_panel(rng, viewers=1000, days=DAYS)
+    counts = {(way, name): 0 for name in METRICS for way in ("end", "peek", "always")}
+    for _ in range(RUNS):
+        again = reassigned(panel, rng.integers(0, 2, 1000))
+        looks = [effects_on(again, definition, day, METRICS) for day in range(DAYS)]
+        for name in METRICS:
+            own = [each for look in looks for each in look if each.metric == name]
+            counts["end", name] += own[-1].p_value < definition.alpha
+            counts["peek", name] += any(each.p_value < definition.alpha for each in own)
+            counts["always", name] += any(
+                each.always_low > 0 or each.always_high < 0 for each in own
+            )
+    words = {
+        "end": "A/A, one look at the end",
+        "peek": "A/A, fixed interval looked at daily",
+        "always": "A/A, confidence sequence looked at daily",
+    }
+    return [_row(f"{words[way]}: {name}", n, RUNS) for (way, name), n in counts.items()]
+
+
+def power(definition):  # type: ignore[no-untyped-def]
+    """Plant the effect that is to be found with 80 %, and count how often it is."""
+    rng = np.random.default_rng(1)
+    lift = plan(made_panel(rng, viewers=1000, days=DAYS), definition)[0].detectable
+    runs, found = RUNS // 2, 0
+    for _ in range(runs):
+        panel = made_panel(rng, viewers=1000, days=DAYS, lift=lift)
+        effect = effects_on(panel, definition, DAYS - 1, METRICS[:1])[0]
+        found += effect.p_value < definition.alpha
+    return [_row(f"planted {lift:.1%} of watch time, planned power 80 %", found, runs)]
+
+
+def ratio_alarms():  # type: ignore[no-untyped-def]
+    """Lose some viewers of the treatment; the alarm must be silent without and loud with."""
+    rng = np.random.default_rng(2)
+    rows = []
+    for lost in (0.0, 0.05):
+        alarms = 0
+        for _ in range(RUNS):
+            control = int(rng.binomial(20_000, 0.5))
+            kept = int(rng.binomial(20_000 - control, 1 - lost))
+            alarms += ratio_p_value([control, kept], [0.5, 0.5]) < RATIO_ALARM
+        rows.append(_row(f"sample-ratio alarm, {lost:.0%} of 10,000 viewers lost", alarms, RUNS))
+    return rows
+
+
+def _row(what: str, number: int, runs: int) -> dict[str, float | str]:
+    interval = binomtest(number, runs).proportion_ci()
+    return {"what": what, "share": number / runs, "low": interval.low, "high": interval.high}
+
+
+if __name__ == "__main__":
+    main()

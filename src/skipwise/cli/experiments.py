@@ -1,0 +1,181 @@
+"""Commands about experiments: check, assign, analyse, report.
+
+    skipwise experiment check EXPERIMENT.toml | assign EXPERIMENT.toml VIEWERS
+                        analyse EXPERIMENT.toml LOG --out FOLDER | report FOLDER
+
+- What analyses is imported when it is asked for; it comes with the extra `experiments`.
+
+Is read by `main`.
+"""
+
+import csv
+import importlib.util
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipwise.cli.arguments import MEMORY_GIB, data_engine
+from skipwise.cli.console import ConsoleProgress, draw_table, open_console
+from skipwise.errors import ExperimentError, SettingError
+from skipwise.events.read import read_log
+from skipwise.experiments.assignment import assign
+from skipwise.experiments.definition import Definition, check_models, read_definition
+from skipwise.experiments.exposure import ExposureLog, read_exposures
+
+DefinitionPath = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="TOML file, see docs/experiments.md.")
+]
+
+
+def check_command(
+    definition: DefinitionPath,
+    models: Annotated[bool, typer.Option(help="Look whether models and scores are there.")] = True,
+) -> None:
+    """Check a definition before anyone is exposed.
+
+    Example: skipwise experiment check skip-objective.toml
+    """
+    read = read_definition(definition)
+    if models:
+        check_models(read)
+    rows = [(each.name, f"{each.share:.2%}", each.model, each.score) for each in read.variants]
+    open_console().print(
+        draw_table(f"{read.name}: ready", ("variant", "share", "model", "score"), rows)
+    )
+
+
+def assign_command(
+    definition: DefinitionPath,
+    viewers: Annotated[Path, typer.Argument(help="Text file, one viewer id a line; - = stdin.")],
+    exposures: Annotated[
+        Path | None,
+        typer.Option("--exposures", help="Also note them as exposed now, in this file."),
+    ] = None,
+) -> None:
+    """Say which variant each viewer is in, as CSV.
+
+    Example: skipwise experiment assign skip-objective.toml viewers.txt
+    """
+    read = read_definition(definition)
+    ids = _viewer_ids(viewers)
+    if exposures is not None:
+        ExposureLog(exposures, read).add(ids, time.time_ns() // 1_000_000)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("viewer_id", "variant"))
+    writer.writerows(
+        (viewer, variant or "") for viewer, variant in zip(ids, assign(read, ids), strict=True)
+    )
+
+
+def analyse_command(
+    definition: DefinitionPath,
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Folder of the event log.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for analysis.json and report.html.")],
+    exposures: Annotated[
+        Path | None,
+        typer.Option("--exposures", help="Exposure log; else the events' own variants."),
+    ] = None,
+    mapping: Annotated[Path | None, typer.Option(help="Mapping file of the log.")] = None,
+    memory: Annotated[float, typer.Option(help="GiB the data engine may take.")] = MEMORY_GIB,
+) -> None:
+    """Analyse an experiment as of the log's last day: effects, alarms, a verdict, a page.
+
+    Example: skipwise experiment analyse skip-objective.toml log --out result
+    """
+    _check_installed()
+    from skipwise.experiments.analysis import analyse
+    from skipwise.experiments.panel import make_panel
+    from skipwise.experiments.record import write_record
+
+    read, progress = read_definition(definition), ConsoleProgress()
+    with data_engine(memory) as connection:
+        events = read_log(log, connection, mapping=mapping, progress=progress)
+        exposed = read_exposures(read, exposures, events.events)
+        panel = make_panel(events, connection, read, exposed, progress)
+        simulated = events.description.name == "simulated"
+    write_record(out / "analysis.json", analyse(panel, read, progress), read, simulated=simulated)
+    report_command(out)
+
+
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="Folder that `analyse` wrote.")],
+) -> None:
+    """Print the verdict and write report.html anew from analysis.json.
+
+    Example: skipwise experiment report result
+    """
+    _check_installed()
+    from skipwise.experiments.record import read_record
+    from skipwise.experiments.verdict import judge
+    from skipwise.report.experiment_page import write_experiment_page
+
+    record = read_record(folder / "analysis.json")
+    verdicts = judge(record.analysis, record.definition)
+    page = folder / "report.html"
+    write_experiment_page(
+        page, record.analysis, verdicts, record.definition, simulated=record.simulated
+    )
+    console = open_console()
+    console.print(_effect_table(record.analysis, record.definition))
+    note = "Simulated viewers. " if record.simulated else ""
+    for each in verdicts:
+        console.print(f"{note}{each.treatment}: {each.words}", soft_wrap=True)
+    console.print(f"{page}: plots over time, groups of viewers, how sure it is.")
+
+
+def experiment_app() -> dict[str, Any]:
+    """Return the commands, by name."""
+    return {
+        "check": check_command,
+        "assign": assign_command,
+        "analyse": analyse_command,
+        "report": report_command,
+    }
+
+
+def _effect_table(analysis: Any, definition: Definition) -> Any:
+    rows = [
+        (
+            each.metric,
+            each.treatment,
+            f"{each.relative:+.2%}",
+            f"{each.relative_low:+.2%} to {each.relative_high:+.2%}",
+            "{:+.2%} to {:+.2%}".format(*each.always_relative),
+            f"{each.p_value:.4f}" if each.p_value >= 1e-4 else "< 0.0001",
+        )
+        for each in analysis.effects
+    ]
+    head = ("metric", "treatment", "effect", "fixed interval", "always-valid", "p")
+    return draw_table(
+        f"{definition.name}: day {analysis.days} of {definition.days}, relative to "
+        f"{definition.control}",
+        head,
+        rows,
+    )
+
+
+def _viewer_ids(path: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise SettingError(
+            f"{path} cannot be read ({problem}); it must be a text file of viewer ids, one a "
+            "line. Check the path."
+        ) from None
+    ids = [line.strip() for line in text.splitlines() if line.strip()]
+    if not ids:
+        raise ExperimentError(
+            f"{path} holds no viewer id; it must hold one a line. Check the file."
+        )
+    return ids
+
+
+def _check_installed() -> None:
+    if importlib.util.find_spec("tea_tasting") is None:
+        raise SettingError(
+            "Experiments need the package tea-tasting, which is not installed; it comes with the "
+            "extra `experiments`. Run: pip install 'skipwise[experiments]'."
+        )
