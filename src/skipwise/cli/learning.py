@@ -25,6 +25,7 @@ from skipwise.errors import RunError
 from skipwise.evaluation.tables import (
     EVALUATION_FILE,
     comparison_rows,
+    retrieval_rows,
     scorecard_rows,
     slate_rows,
     watch_rows,
@@ -177,6 +178,10 @@ def show_card(card: Mapping[str, Any]) -> None:
         (
             "Against the baselines (interval clear of zero: * ahead, ! behind)",
             comparison_rows(card["baselines"]),
+        ),
+        (
+            f"Effective views found among {card['retrieval'].get('videos', 0):,} videos",
+            retrieval_rows(card["retrieval"]),
         ),
     ):
         if len(rows) > 1:

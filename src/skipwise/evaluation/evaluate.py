@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from skipwise.errors import DatasetError
 from skipwise.evaluation.comparison import compare
 from skipwise.evaluation.figures import OBJECTIVE_METRICS
+from skipwise.evaluation.retrieval import evaluate_retrieval
 from skipwise.evaluation.scorecard import EvaluationSettings, Scored, scorecard
 from skipwise.evaluation.yardsticks import Yardstick, available_baselines, score_baselines
 from skipwise.features.dataset import Dataset, day_number, iso_day
@@ -66,6 +67,8 @@ class Measured:
     """Beside the probabilities, what else was asked of the model."""
     yardstick: Yardstick
     """The same rows and state, for baselines."""
+    view: View
+    """What each row could see."""
 
 
 def evaluate(
@@ -92,9 +95,9 @@ def evaluate(
         progress: Who is told.
 
     Returns:
-        What `scorecard` returns, with `baselines` (from `compare`), `mode`, `days` and versions.
-        Objectives that the run did not learn are there with null figures and the reason, so every
-        card has the same keys.
+        What `scorecard` returns, with `baselines` (from `compare`), `retrieval` (from
+        `retrieval_card`), `mode`, `days` and versions. Objectives that the run did not learn are
+        there with null figures and the reason, so every card has the same keys.
 
     Raises:
         DatasetError: No row on those days, or days before the end of the training window.
@@ -107,10 +110,20 @@ def evaluate(
     names = available_baselines() if chosen is None else chosen
     others = score_baselines(yardstick, names, scored, progress)
     masked = run.description["masked_objectives"]
+    retrieval = evaluate_retrieval(
+        run,
+        yardstick.state,
+        yardstick.rows,
+        measured.view,
+        last_training_day=day_number(run.description["window"]["last_day"]),
+        settings=settings or EvaluationSettings(),
+        progress=progress,
+    )
     return {
         **card,
         "objectives": _all_objectives(card["objectives"], masked, yardstick),
         "baselines": compare(scored, others, settings=settings, progress=progress),
+        "retrieval": retrieval,
         "mode": mode,
         "days": {"from": iso_day(days[0]), "to": iso_day(days[1])},
         "run": {
@@ -193,7 +206,7 @@ def score_run(
         view=window.view,
         objectives=scored.objectives,
     )
-    return Measured(scored=scored, predicted=predicted, yardstick=yardstick)
+    return Measured(scored=scored, predicted=predicted, yardstick=yardstick, view=window.view)
 
 
 def _rows(dataset: Dataset, window: EvaluationWindow) -> NDArray[np.int64]:

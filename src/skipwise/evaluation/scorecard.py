@@ -60,7 +60,15 @@ class EvaluationSettings:
     baselines: tuple[str, ...] | None = None
     """Which baselines are measured beside it; None = all that can be run here."""
 
+    retrieval_at: tuple[int, ...] = (50, 200)
+    """k of recall@k."""
+    retrieval_views_at_most: int = 20_000
+    """Effective views that are looked for; of more, every so-manieth."""
+
     def __post_init__(self) -> None:
+        for number in self.retrieval_at:
+            check_setting("retrieval_at", number, at_least=1)
+        check_setting("retrieval_views_at_most", self.retrieval_views_at_most, at_least=1)
         check_setting("bootstrap_samples", self.bootstrap_samples, at_least=20)
         check_setting("slice_bootstrap_samples", self.slice_bootstrap_samples, at_least=20)
         check_setting("confidence", self.confidence, above=0, below=1)

@@ -2,6 +2,7 @@
 
     scorecard dict       ->  scorecard_rows, slate_rows  ->  rows of text, the heading first
     compare's dict       ->  comparison_rows             ->  the same
+    retrieval_card dict  ->  retrieval_rows              ->  the same
 
 - Every cell is text; a table with its borders fits in 100 columns.
 - An unknown figure is a dash.
@@ -105,6 +106,24 @@ def comparison_rows(baselines: Mapping[str, Any]) -> list[Row]:
             if found is not None:
                 ahead = (_ahead(found, metric) for metric in ("auc", "gauc", "log_loss"))
                 rows.append((objective, baseline, value_text(found["auc"]), *ahead))
+    return rows
+
+
+def retrieval_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Lay out recall@k, the heading first.
+
+    Args:
+        found: What `evaluate_retrieval` returned.
+
+    Returns:
+        Rows of 4 cells: what is counted, who finds, its recall, and how far ours is ahead of it.
+    """
+    rows: list[Row] = [("found among the first", "by", "recall", "ours ahead")]
+    for number, level in found.get("at", {}).items():
+        for name, figure in level.items():
+            if name != "ahead":
+                ahead = difference_text(level["ahead"].get(name))
+                rows.append((number, name.replace("_", "-"), figure_text(figure), ahead))
     return rows
 
 

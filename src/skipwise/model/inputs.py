@@ -95,6 +95,8 @@ class ContextBatch:
 class VideoBatch:
     """Content of the U different videos of a batch."""
 
+    code: Tensor
+    """(U,) catalogue codes."""
     video: Tensor
     """(U,) vocabulary indices."""
     author: Tensor
@@ -199,6 +201,7 @@ def video_batch(
         return torch.from_numpy(values[rows]).to(device)
 
     return VideoBatch(
+        code=torch.from_numpy(rows).to(device),
         video=tensor(catalogue.video),
         author=tensor(catalogue.author),
         author_code=tensor(catalogue.author_code),

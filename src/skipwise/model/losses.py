@@ -41,9 +41,20 @@ class LossSettings:
     """A glance of the same viewer and day should be more likely a glance than an effective view."""
     decorrelation: float = 0.0
     """|cos(u+, u-)|: the two readings should not be one."""
+    retrieval: float = 0.1
+    """Finding effective views among all videos (`model.retrieval`); 0 = that head is not taught."""
+    retrieval_glances: float = 0.3
+    """How much not finding a glance counts there beside finding an effective view."""
 
     def __post_init__(self) -> None:
-        for name in (*OBJECTIVES, "watch", "pairwise", "decorrelation"):
+        for name in (
+            *OBJECTIVES,
+            "watch",
+            "pairwise",
+            "decorrelation",
+            "retrieval",
+            "retrieval_glances",
+        ):
             check_setting(f"loss.{name}", getattr(self, name), at_least=0, at_most=1000)
 
 

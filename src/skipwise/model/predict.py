@@ -101,3 +101,42 @@ def predict_rows(
 
 def _joined(values: list[Tensor]) -> NDArray[np.float64]:
     return torch.cat(values).numpy() if values else np.empty(0)
+
+
+@torch.no_grad()
+def viewer_vectors(
+    model: Recommender,
+    catalogue: Catalogue,
+    dataset: Dataset,
+    plan: Plan,
+    *,
+    tokens_per_batch: int = 32_768,
+    progress: Progress = SILENT,
+) -> NDArray[np.float32]:
+    """Make the retrieval vector of the viewer of every candidate of a plan.
+
+    Args:
+        model: In evaluation mode.
+        catalogue: The dataset in the model's indices.
+        dataset: Where the rows lie.
+        plan: Which rows, and what each may see.
+        tokens_per_batch: Bound on a batch, padding counted.
+        progress: Who is told.
+
+    Returns:
+        (N, R) in the order of `plan.candidate_rows`.
+    """
+    device = next(model.parameters()).device
+    settings = model.settings.retrieval
+    width = settings.width + settings.co_watched
+    vectors = np.zeros((len(plan.candidate_rows), width), np.float32)
+    with progress.task("viewers", total=len(plan.candidate_rows), unit="requests") as task:
+        for chosen in batches_by_size(plan, np.arange(len(plan)), tokens_per_batch):
+            batch = to_batch(read_stretches(dataset, plan, chosen), catalogue, device)
+            made = model.viewer_vectors(batch, model.past(batch)).cpu().numpy()
+            ends = np.cumsum(plan.num_candidates[chosen])
+            for place, end in zip(chosen, ends, strict=True):
+                first, last = plan.candidate_offsets[place], plan.candidate_offsets[place + 1]
+                vectors[first:last] = made[end - (last - first) : end]
+            task.advance(len(batch.row))
+    return vectors

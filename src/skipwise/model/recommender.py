@@ -8,6 +8,7 @@
 Reads `inputs`, `encoder`, `objectives`; is read by training, evaluation and serving. No I/O.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 
@@ -34,6 +35,7 @@ from skipwise.model.inputs import (
     VideoBatch,
 )
 from skipwise.model.objectives import Cuts, ObjectiveSettings, Predictions, Predictor
+from skipwise.model.retrieval import RetrievalHead, RetrievalSettings, WatchedPast
 from skipwise.model.rows import reading_rows
 from skipwise.settings import check_setting
 
@@ -47,6 +49,7 @@ class ModelSettings:
     inputs: InputSettings = field(default_factory=InputSettings)
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     objectives: ObjectiveSettings = field(default_factory=ObjectiveSettings)
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
 
     def __post_init__(self) -> None:
         check_setting("model.width", self.width, at_least=4, at_most=4096)
@@ -75,6 +78,19 @@ class Scores:
     """u+: the past as read by a candidate supposed watched."""
     disliking_MD: Tensor
     """u-: the past as read by a candidate supposed skipped."""
+    past: "Past | None" = None
+    """What they were read from; None where only the readings were given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """An encoded past and who may read what of it."""
+
+    history_BTD: Tensor
+    reading: Reading
+    inputs: Inputs
+    index_BT: Tensor
+    """Vocabulary index of each event's video."""
 
 
 class Recommender(nn.Module):
@@ -105,18 +121,45 @@ class Recommender(nn.Module):
             sizes.duration_buckets,
         )
         self.dropout = Dropout(settings.encoder.dropout)
+        self.retrieval = RetrievalHead(sizes.videos, width, settings.retrieval)
 
     def forward(self, batch: Batch) -> Scores:
         """Score every candidate of a batch."""
-        inputs: Inputs = self.inputs(batch)
-        history_BTD = self.encode(batch, inputs)
-        liking_MD, disliking_MD = self.read(batch, inputs, history_BTD)
+        past = self.past(batch)
+        inputs = past.inputs
+        read_QMD, _ = self.reader.attend(
+            self.queries(inputs.candidates_MD, inputs.context_MD), past.history_BTD, past.reading
+        )
+        liking_MD, disliking_MD = self.gated(read_QMD, inputs.context_MD)
         cuts = self.cuts_at(
             batch.targets["duration_s"],
             batch.targets["effective_above_s"],
             batch.targets["finished_above_s"],
         )
-        return self.score(liking_MD, disliking_MD, inputs, cuts)
+        scores = self.score(liking_MD, disliking_MD, inputs, cuts)
+        return dataclasses.replace(scores, past=past)
+
+    def past(self, batch: Batch) -> Past:
+        """Embed a batch, encode its stretches, and say what each candidate may read."""
+        inputs: Inputs = self.inputs(batch)
+        return Past(
+            history_BTD=self.encode(batch, inputs),
+            reading=self._reading(batch, in_rows=isinstance(self.reader, CandidateReader)),
+            inputs=inputs,
+            index_BT=batch.videos.video[batch.token_video],
+        )
+
+    def viewer_vectors(self, batch: Batch, past: Past) -> Tensor:
+        """Make the retrieval vector of each request's viewer, (M, R + r)."""
+        reading, whole = past.reading, batch.token_valid.shape
+        if (reading.num_stretches, reading.visible_BCT.shape[-1]) != whole:
+            reading = self._reading(batch, in_rows=False)
+        watched = WatchedPast(
+            history_BTD=past.history_BTD, co_watched_BTR=self.retrieval.co_watched[past.index_BT]
+        )
+        return self.retrieval.viewers(
+            watched, reading, past.inputs.context_MD, past.inputs.viewers_MD
+        )
 
     def score(self, liking_MD: Tensor, disliking_MD: Tensor, inputs: Inputs, cuts: Cuts) -> Scores:
         """Predict from the two readings and the inputs; `inputs.events_BTD` is not read."""
@@ -146,15 +189,6 @@ class Recommender(nn.Module):
             self.readable(batch.token_valid, batch.feedback),
         )
         return encoded
-
-    def read(self, batch: Batch, inputs: Inputs, history_BTD: Tensor) -> tuple[Tensor, Tensor]:
-        """Read each candidate's visible past as if watched and as if skipped, (M, D) each."""
-        queries_QMD = self.queries(inputs.candidates_MD, inputs.context_MD)
-        in_rows = isinstance(self.reader, CandidateReader)
-        read_QMD, _ = self.reader.attend(
-            queries_QMD, history_BTD, self._reading(batch, in_rows=in_rows)
-        )
-        return self.gated(read_QMD, inputs.context_MD)
 
     def gated(self, read_QMD: Tensor, context_MD: Tensor) -> tuple[Tensor, Tensor]:
         """Scale the readings of q+ and q- by the request's context, (M, D) each."""

@@ -5,7 +5,7 @@
 
 - Every number comes from training's own modules: a form only lays one request out as a batch of one
   stretch whose every event has arrived. Equal to `predict_rows` up to rounding.
-- A video enters as its vector (`embed_videos`), made once when it is posted, beside the codes that
+- A video enters as its vector (`embed_all`), made once when it is posted, beside the codes that
   tell what it shares with the past.
 - Events may be padded at the end (`valid` False); padding changes nothing. A form is a pure
   function of flat tensors, so that it can be exported.
@@ -39,7 +39,7 @@ class History:
     """A viewer's last events that have arrived, oldest first: up to `EncoderSettings.reach`."""
 
     vectors: Array
-    """(T, D) float32, from `embed_videos`."""
+    """(T, D + r) float32, from `embed_all`."""
     video: Array
     """(T,) int64, any code that is equal if, and only if, the video is the same."""
     author: Array
@@ -94,7 +94,7 @@ class Candidates:
     """Videos to rank for one request."""
 
     vectors: Array
-    """(C, D) float32, from `embed_videos`."""
+    """(C, D + r) float32, from `embed_all`."""
     video: Array
     """(C,) int64, codes as in `History`."""
     author: Array
@@ -131,7 +131,7 @@ class EncodeForm(nn.Module):
         """Return the encoded events, (T, D)."""
         inputs, valid_1T = self.model.inputs, valid_T.unsqueeze(0)
         events_1TD = inputs.embed_events(
-            vectors_TD.unsqueeze(0),
+            vectors_TD[:, : self.model.settings.width].unsqueeze(0),
             feedback_T.unsqueeze(0),
             watch_share_T.unsqueeze(0),
             _context(context_T5.unsqueeze(0)),
@@ -176,6 +176,7 @@ class RankForm(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return logits (C, O) in the order of `model.objectives`, and expected seconds (C,)."""
         model, inputs = self.model, self.model.inputs
+        vectors_CD = vectors_CD[:, : model.settings.width]
         past = SharedCodes(
             video=past_video_T.unsqueeze(0),
             author=past_author_T.unsqueeze(0),
@@ -251,6 +252,25 @@ def one_request(
 
 
 @torch.no_grad()
+def retrieval_vectors(model: Recommender, vectors: Array) -> Array:
+    """Turn (V, D + r) video vectors of `embed_all` into those of the retrieval head, (V, R + r)."""
+    width = model.settings.width
+    return np.concatenate(
+        [
+            model.retrieval.videos(
+                torch.from_numpy(part[:, :width]), torch.from_numpy(part[:, width:])
+            ).numpy()
+            for part in np.array_split(vectors, max(1, len(vectors) // 8192))
+        ]
+    )
+
+
+def vector_width(model: Recommender) -> int:
+    """Return how many numbers `embed_all` gives a video: D + r."""
+    return model.settings.width + model.settings.retrieval.co_watched
+
+
+@torch.no_grad()
 def embed_all(model: Recommender, catalogue: Catalogue, rows: Array | None = None) -> Array:
     """Make the vectors of videos as serving holds them.
 
@@ -260,13 +280,14 @@ def embed_all(model: Recommender, catalogue: Catalogue, rows: Array | None = Non
         rows: (V,) catalogue rows; None = all.
 
     Returns:
-        (V, D) float32.
+        (V, D + r) float32: the embedding, and the retrieval head's fixed vector.
     """
     chosen = np.arange(len(catalogue.video)) if rows is None else rows
-    pieces = [
-        model.inputs.embed_videos(video_batch(catalogue, part)).numpy()
-        for part in np.array_split(chosen, max(1, len(chosen) // 8192))
-    ]
+    pieces = []
+    for part in np.array_split(chosen, max(1, len(chosen) // 8192)):
+        videos = video_batch(catalogue, part)
+        fixed = model.retrieval.co_watched[videos.video]
+        pieces.append(torch.cat([model.inputs.embed_videos(videos), fixed], 1).numpy())
     return np.concatenate(pieces)
 
 

@@ -25,7 +25,7 @@ from skipwise.features.known import DAY_MS
 from skipwise.features.vocabulary import FIRST, TOPICS_AT_MOST, UNSEEN, Catalogue, Vocabulary
 from skipwise.labels.watch import LabelConfig, duration_bucket
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import embed_all
+from skipwise.model.request import embed_all, vector_width
 from skipwise.serving.names import Names, name_of
 
 STRANGERS = 1024
@@ -223,7 +223,7 @@ class BoundVideos:
         }
         """Index by the surface's name; 0 is no surface."""
         self._category_ix = [_indices(words) for words in vocabulary.video_categories.values()]
-        width = model.settings.width
+        width = vector_width(model)
         self.vectors = np.zeros((0, width), dtype=np.float32)
         self.topics = np.zeros((0, TOPICS_AT_MOST), dtype=np.int64)
         self.num_bound = 0

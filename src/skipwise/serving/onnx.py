@@ -26,7 +26,7 @@ from torch.export import Dim
 from skipwise.errors import RunError
 from skipwise.features.vocabulary import TOPICS_AT_MOST
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import Array, EncodeForm, RankForm
+from skipwise.model.request import Array, EncodeForm, RankForm, vector_width
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
 from skipwise.storage import replace_folder, write_json
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
@@ -131,7 +131,8 @@ def _example(form: str, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[A
     valid = torch.ones(past, dtype=torch.bool)
     if form == "encode":
         context = torch.zeros(past, 5, dtype=torch.int64)
-        return (states, *whole[:2], context, time_s, valid), ({0: events},) * 6
+        vectors = torch.randn(past, vector_width(model))
+        return (vectors, *whole[:2], context, time_s, valid), ({0: events},) * 6
     topics = torch.ones(past, TOPICS_AT_MOST, dtype=torch.int64)
     arguments = (
         *(states, *whole[:2], topics, whole[2], time_s, valid),
@@ -139,7 +140,7 @@ def _example(form: str, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[A
         torch.tensor(1e9 + 1000, dtype=torch.float64),
         torch.zeros(len(sizes.viewer_categories), dtype=torch.int64),
         torch.zeros(sizes.viewer_numbers),
-        torch.randn(asked, width),
+        torch.randn(asked, vector_width(model)),
         torch.arange(asked),
         torch.ones(asked, dtype=torch.int64),
         torch.ones(asked, TOPICS_AT_MOST, dtype=torch.int64),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.features.stretches import Plan, View, plan_stretches
-from skipwise.features.vocabulary import Vocabulary, bind, learn_vocabulary
+from skipwise.features.vocabulary import Catalogue, Vocabulary, bind, learn_vocabulary
 from skipwise.labels.grid import NUM_BINS, grid_bin
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
@@ -39,6 +39,8 @@ from skipwise.training.checkpoint import (
     dataset_facts,
     save_run,
 )
+from skipwise.training.co_watching import co_watched_vectors
+from skipwise.training.finding import FindingTeacher
 from skipwise.training.learner import Learner
 from skipwise.training.loader import ReadAhead
 from skipwise.training.machine import chosen_device, interrupts_noted
@@ -195,8 +197,35 @@ class _Run:
         if model.predictor.watch is not None:
             model.predictor.watch.fit(*self.known_watches(model.cuts.watch_at_most_s))
         model.to(chosen_device(self.settings.device))
+        catalogue = bind(self.vocabulary, self.dataset)
+        if self.settings.loss.retrieval > 0 and self.settings.model.retrieval.co_watched > 0:
+            vectors = co_watched_vectors(
+                self.dataset,
+                known,
+                self.settings.model.retrieval.co_watched,
+                seed=self.settings.seed,
+            )
+            device = chosen_device(self.settings.device)
+            model.retrieval.fill(
+                torch.from_numpy(catalogue.video).to(device), torch.from_numpy(vectors).to(device)
+            )
         self.learner = Learner(
-            model, bind(self.vocabulary, self.dataset), self.dataset, self.settings
+            model, catalogue, self.dataset, self.settings, self.finding_teacher(catalogue, known)
+        )
+
+    def finding_teacher(
+        self, catalogue: Catalogue, known: NDArray[np.int64]
+    ) -> FindingTeacher | None:
+        """Return what teaches the retrieval head; None where it is not taught."""
+        if self.settings.loss.retrieval == 0:
+            return None
+        return FindingTeacher(
+            self.dataset,
+            catalogue,
+            known,
+            last_day=int(self.window.day[known].max()),
+            sampled=self.settings.model.retrieval.sampled,
+            glances=self.settings.loss.retrieval_glances,
         )
 
     def starting_point(self) -> tuple[dict[str, float], list[float]]:

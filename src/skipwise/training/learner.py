@@ -26,6 +26,7 @@ from skipwise.features.vocabulary import Catalogue
 from skipwise.model.inputs import Batch, to_batch
 from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
 from skipwise.model.recommender import Recommender, Scores
+from skipwise.training.finding import FindingTeacher
 from skipwise.training.settings import TrainSettings
 from skipwise.training.tables import SparseTables
 from skipwise.training.weights import FlatWeights
@@ -35,7 +36,12 @@ class Learner:
     """A model, its optimizer and the running mean of its weights."""
 
     def __init__(
-        self, model: Recommender, catalogue: Catalogue, dataset: Dataset, settings: TrainSettings
+        self,
+        model: Recommender,
+        catalogue: Catalogue,
+        dataset: Dataset,
+        settings: TrainSettings,
+        finding: FindingTeacher | None = None,
     ) -> None:
         self.model, self.catalogue, self.dataset, self.settings = (
             model,
@@ -43,6 +49,7 @@ class Learner:
             dataset,
             settings,
         )
+        self.finding = finding
         self.device = next(model.parameters()).device
         chosen = settings.optimizer
         large = large_tables(model, chosen.sparse_from_rows)
@@ -174,6 +181,8 @@ class Learner:
             )
         if settings.decorrelation > 0:
             losses["decorrelation"] = decorrelation_loss(scores.liking_MD, scores.disliking_MD)
+        if self.finding is not None:
+            losses["retrieval"] = self.finding.loss(self.model, scores, batch)
         return losses
 
     def _average(self, step: int) -> None:

@@ -16,6 +16,7 @@ from skipwise.model.inputs import InputSettings
 from skipwise.model.losses import LossSettings
 from skipwise.model.objectives import ObjectiveSettings
 from skipwise.model.recommender import ModelSettings
+from skipwise.model.retrieval import RetrievalSettings
 from skipwise.settings import check_choice, check_setting
 
 
@@ -145,6 +146,7 @@ def preset(size: str = "small") -> TrainSettings:
                 blocks=chosen.blocks, heads=chosen.heads, history_length=chosen.history_length
             ),
             objectives=ObjectiveSettings(),
+            retrieval=RetrievalSettings(width=width),
         )
     )
 
