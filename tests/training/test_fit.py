@@ -101,8 +101,8 @@ def test_scoring_the_held_out_days_is_told_too(small_dataset: Dataset, tmp_path:
 def test_without_refit_the_best_weights_are_kept(small_dataset: Dataset, tmp_path: Path) -> None:
     """A run that overshoots after its first pass keeps that pass: the same as one pass alone."""
     words = (
-        "refit=false", "optimizer.learning_rate=1", "optimizer.average=0",
-        "model.inputs.ids=true", "model.objectives.relation=curve",
+        "refit=false", "optimizer.learning_rate=0.5", "optimizer.average=0",
+        "model.inputs.ids=true", "model.objectives.relation=curve", "loss.retrieval=0",
     )  # fmt: skip
     long = short_run(small_dataset, tmp_path / "long", *words)
     best = long.description["best_pass"]
@@ -113,8 +113,8 @@ def test_without_refit_the_best_weights_are_kept(small_dataset: Dataset, tmp_pat
 
 def test_patience_ends_the_search(small_dataset: Dataset, tmp_path: Path) -> None:
     words = (
-        "refit=false", "optimizer.learning_rate=1", "optimizer.average=0",
-        "model.inputs.ids=true", "model.objectives.relation=curve",
+        "refit=false", "optimizer.learning_rate=0.5", "optimizer.average=0",
+        "model.inputs.ids=true", "model.objectives.relation=curve", "loss.retrieval=0",
     )  # fmt: skip
     run = short_run(small_dataset, tmp_path / "RUN", *words, "patience=1", "passes_at_most=9")
     assert len(lines_of(run)) == run.description["best_pass"] + 1 < 9
@@ -147,7 +147,7 @@ def test_a_search_that_was_over_is_not_taken_up_again(
     small_dataset: Dataset, tmp_path: Path
 ) -> None:
     """Broken off while it told of the pass that ended it: no further pass is made."""
-    words = ("refit=false", "optimizer.learning_rate=1", "optimizer.average=0", "patience=1")
+    words = ("refit=false", "optimizer.learning_rate=0.5", "optimizer.average=0", "patience=1")
     whole = short_run(small_dataset, tmp_path / "whole", *words, "passes_at_most=9")
     last = len(lines_of(whole))
 
