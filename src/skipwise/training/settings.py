@@ -146,7 +146,7 @@ def preset(size: str = "small") -> TrainSettings:
                 blocks=chosen.blocks, heads=chosen.heads, history_length=chosen.history_length
             ),
             objectives=ObjectiveSettings(),
-            retrieval=RetrievalSettings(width=width),
+            retrieval=RetrievalSettings(width=chosen.width),
         )
     )
 
