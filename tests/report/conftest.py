@@ -20,7 +20,13 @@ from skipwise.training.settings import TrainSettings, preset
 
 def quick_settings(**changes: Any) -> TrainSettings:
     """Settings that train in a moment."""
-    quick = {"passes_at_most": 2, "threads": 1, "device": "cpu", "tokens_per_batch": 1024}
+    quick = {
+        "passes_at_most": 2,
+        "threads": 1,
+        "device": "cpu",
+        "tokens_per_batch": 1024,
+        "loss": {"retrieval": 0.1},
+    }
     return apply_settings(preset("tiny"), quick | changes)
 
 

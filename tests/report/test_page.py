@@ -1,5 +1,6 @@
 """The page: what is on it, what may never be on it, and how it comes to be on disk."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -12,7 +13,9 @@ import pytest
 
 from skipwise.errors import DatasetError, RunError, StorageError
 from skipwise.features.dataset import Dataset
+from skipwise.report.findings import gather
 from skipwise.report.page import write_report
+from skipwise.report.retrieval_section import retrieval_section
 from skipwise.settings import apply_settings
 from skipwise.storage import write_json
 from skipwise.training.checkpoint import sealed
@@ -97,6 +100,30 @@ def test_the_figures_are_those_of_the_evaluation(page: Page, measured_run: Path)
         "GVV@3", *(f"{slate[who]['value']:.3f}" for who in ("score", "logged", "random"))
     )
     assert f"Measured on {card['rows']:,} events of {card['viewers']:,} viewers" in page.text
+
+
+def test_what_retrieval_finds_is_what_the_evaluation_found(page: Page, measured_run: Path) -> None:
+    card = json.loads((measured_run / "evaluation.json").read_text(encoding="utf-8"))
+    found = card["retrieval"]
+    row = page.row("the model's retrieval head")
+    for field, level in zip(row[1:], found["at"].values(), strict=True):
+        recall = level["ours"]
+        assert field.startswith(f"{recall['value']:.3f}")
+    theirs = found["at"]["200"]["popularity"]
+    assert page.row("popularity: effective", f"{theirs['value']:.3f}")
+    assert f"{found['views']:,} effective views by {found['viewers']:,} viewers" in page.text
+
+
+def test_why_retrieval_was_not_measured_is_said(run: Path, card: dict[str, Any]) -> None:
+    def said(card: dict[str, Any]) -> str:
+        (block,) = retrieval_section(dataclasses.replace(findings, card=card)).blocks
+        return getattr(block, "text", "")
+
+    findings = gather(run)
+    silent = {"reason": "the log does not say which views were effective"}
+    assert said(card | {"retrieval": silent}) == f"Not measured: {silent['reason']}."
+    del card["retrieval"]  # an evaluation from before retrieval was measured
+    assert said(card).startswith("This evaluation holds no figures of retrieval")
 
 
 def test_the_data_is_that_of_the_dataset(page: Page, small_dataset: Dataset) -> None:

@@ -79,7 +79,7 @@ def test_a_run_is_plain_files_that_say_where_they_come_from(
     names = {file.name for file in run.path.iterdir()}
     assert names == {RUN_FILE, MODEL_FILE, VOCABULARY_FILE, "progress.jsonl"}
     description = json.loads((run.path / RUN_FILE).read_text())
-    assert description["format_version"] == 2
+    assert description["format_version"] == 3
     assert description["dataset"]["fingerprint"] == small_dataset.fingerprint
     assert description["settings"]["model"]["width"] == run.settings.model.width == 8
     assert set(description["versions"]) == {"skipwise", "torch", "numpy", "python"}
@@ -122,7 +122,7 @@ def test_a_missing_file_is_refused(copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "{}", "[1]", "3", '{"format_version": 7}', '{"format_version": 2}']
+    "text", ["", "{", "{}", "[1]", "3", '{"format_version": 7}', '{"format_version": 3}']
 )
 def test_a_description_that_is_none_is_refused(copy: Path, text: str) -> None:
     (copy / RUN_FILE).write_text(text)
@@ -148,7 +148,7 @@ def test_a_description_that_lacks_a_part_is_refused(copy: Path, key: str) -> Non
 @pytest.mark.parametrize("version", [1, 7])
 def test_another_format_version_is_refused(copy: Path, version: int) -> None:
     described(copy, format_version=version)
-    with pytest.raises(RunError, match=rf"format version {version}, must be 2\. .*train again"):
+    with pytest.raises(RunError, match=rf"format version {version}, must be 3\. .*train again"):
         load_run(copy)
 
 

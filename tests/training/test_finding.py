@@ -23,11 +23,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def halves(dataset: Dataset, *, shuffled: bool) -> Dataset:
     """Let every viewer watch the videos of one half of the catalogue and skip the others.
 
-    What was shown to whom is dealt out anew, for the world's own exposures tell tastes too.
+    What was shown to whom is drawn anew and evenly, for the world's own exposures tell tastes too,
+    and where a few videos make up most views popularity alone finds nearly all that can be found.
     """
     random = np.random.default_rng(0)
     video, viewer = (np.array(dataset.events[name].all()) for name in ("video", "viewer"))
-    video = random.permutation(video)
+    video = random.integers(dataset.videos.num_rows, size=len(video), dtype=video.dtype)
     likes = (video % 2 == viewer % 2).astype(np.int8)
     if shuffled:
         likes = random.permutation(likes)
@@ -41,25 +42,26 @@ def halves(dataset: Dataset, *, shuffled: bool) -> Dataset:
 
 
 def ahead_of_popularity(dataset: Dataset, out: Path, *words: str) -> tuple[float, float]:
-    """Train on all but the last two days; return the interval of recall@50 ahead of popularity."""
+    """Train on all but the last two days; return the interval of recall@100 ahead of popularity."""
     until = dataset.days[1] - 2
-    run = short_run(dataset, out, "refit=false", "loss.retrieval=1", *words, last_day=until)
+    words = ("refit=false", "loss.retrieval=1", "passes_at_most=2", "tokens_per_batch=4096", *words)
+    run = short_run(dataset, out, *words, last_day=until)
     found = evaluate_retrieval(
         run,
         dataset,
         np.flatnonzero(days_of(dataset) > until),
         View(),
         last_training_day=until,
-        settings=EvaluationSettings(bootstrap_samples=100, retrieval_at=(50,)),
+        settings=EvaluationSettings(bootstrap_samples=100, retrieval_at=(100,)),
     )
-    ahead = found["at"]["50"]["ahead"]["popularity"]
+    ahead = found["at"]["100"]["ahead"]["popularity"]
     return ahead["low"], ahead["high"]
 
 
 @pytest.mark.slow
 def test_who_watches_which_half_is_found(planted_dataset: Dataset, tmp_path: Path) -> None:
     low, _ = ahead_of_popularity(halves(planted_dataset, shuffled=False), tmp_path / "RUN")
-    assert low > 0.08
+    assert low > 0.2  # all of the viewer's half before any of the other would be .3 ahead
 
 
 @pytest.mark.slow
@@ -68,7 +70,7 @@ def test_nothing_is_found_where_views_are_shuffled(
 ) -> None:
     low, high = ahead_of_popularity(halves(planted_dataset, shuffled=True), tmp_path / "RUN")
     assert low < 0.02
-    assert high > -0.06
+    assert high > -0.03
 
 
 def teacher_of(dataset: Dataset, sampled: int = 10) -> tuple[FindingTeacher, torch.nn.Module]:

@@ -243,7 +243,7 @@ def test_a_run_begun_by_another_version_is_not_resumed(
         del position["format_version"]
         position["identity"]["settings"] = {}
         file.write_text(json.dumps(position))
-    with pytest.raises(RunError, match=r"version None, must be 2\. .*leave --resume out"):
+    with pytest.raises(RunError, match=r"version None, must be 3\. .*leave --resume out"):
         short_run(small_dataset, broken_off, resume=True)
 
 

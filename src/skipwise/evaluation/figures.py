@@ -28,7 +28,14 @@ from skipwise.evaluation.watch import group_xauc, mae_statistic, xauc_statistic
 
 OBJECTIVE_METRICS = ("auc", "gauc", "ndcg", "log_loss", "ece", "calibration_ratio")
 WATCH_METRICS = ("mae_s", "xauc", "xgauc", "calibration_ratio")
-LARGER_IS_BETTER = {"auc": True, "gauc": True, "ndcg": True, "log_loss": False, "ece": False}
+LARGER_IS_BETTER = {
+    "auc": True,
+    "gauc": True,
+    "ndcg": True,
+    "recall": True,
+    "log_loss": False,
+    "ece": False,
+}
 """Metrics by which one scorer can be called better than another."""
 
 

@@ -23,6 +23,7 @@ from skipwise.report.names import plain
 from skipwise.report.readings import CURVE_AT_S, Readings, rows_of, sample, span_of, take_readings
 from skipwise.report.relations_section import relations_section
 from skipwise.report.render import render_page
+from skipwise.report.retrieval_section import retrieval_section
 from skipwise.report.slate_section import slate_section
 from skipwise.report.summary_section import summary_section
 from skipwise.report.training_section import training_section
@@ -65,7 +66,7 @@ def write_report(
 
 def _sections(findings: Findings, progress: Progress) -> list[Section]:
     readings = _readings(findings, progress)
-    with progress.task("report", total=9, unit="sections") as task:
+    with progress.task("report", total=10, unit="sections") as task:
         sections = []
         for make in (
             summary_section,
@@ -74,6 +75,7 @@ def _sections(findings: Findings, progress: Progress) -> list[Section]:
             baselines_section,
             calibration_section,
             slate_section,
+            retrieval_section,
             lambda found: curves_section(found, readings),
             lambda found: attention_section(found, readings),
             relations_section,

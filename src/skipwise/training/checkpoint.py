@@ -33,7 +33,7 @@ from skipwise.settings import apply_settings, settings_to_dict
 from skipwise.storage import checksum, json_checksum, replace_file, write_json
 from skipwise.training.settings import TrainSettings
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Rises when the network, or what lies in the folder, changes: older runs are then refused."""
 RUN_FILE, MODEL_FILE, VOCABULARY_FILE = "run.json", "model.safetensors", "vocabulary.json"
 PROGRESS_FILE = "progress.jsonl"
