@@ -42,8 +42,8 @@ class LossSettings:
     decorrelation: float = 0.0
     """|cos(u+, u-)|: the two readings should not be one."""
     retrieval: float = 0.1
-    """Finding effective views among all videos (`model.retrieval`); 0 = that head is not taught, and
-    a feed finds by popularity alone."""
+    """Finding effective views among all videos (`model.retrieval`); 0 = that head is not taught,
+    and a feed finds by popularity alone."""
     retrieval_glances: float = 0.3
     """How much not finding a glance counts there beside finding an effective view."""
 
