@@ -30,6 +30,7 @@ FAST = (
     "optimizer.warmup_steps=20",
 )
 ENCODER_ALONE = (
+    "loss.retrieval=0",  # nothing else teaches it
     "model.inputs.use_counters=false",
     "model.inputs.content_spread=1",
     "model.encoder.history_length=100",
