@@ -34,14 +34,21 @@ class EffectiveCounts:
 
         Args:
             videos: (N,) codes; one may stand there often, and a new one makes room for itself.
-            known_day: When their outcomes became known, on or after the last day learnt.
+            known_day: When their outcomes became known; an earlier day than the last learnt is
+                weighed as if it had been told in time.
         """
         self.move_to(known_day)
         lacking = int(videos.max(initial=-1)) + 1 - len(self._today)
         if lacking > 0:
             self._counts = np.pad(self._counts, ((0, lacking), (0, 0)))
             self._today = np.pad(self._today, (0, lacking))
-        self._today += np.bincount(videos, minlength=len(self._today))
+        if known_day < self.day:
+            weight = _KEPT_PER_DAY ** (self.day - known_day)
+            np.add.at(self._counts, videos, weight)
+        elif len(videos) == 1:
+            self._today[videos[0]] += 1
+        else:
+            self._today += np.bincount(videos, minlength=len(self._today))
 
     def move_to(self, day: int) -> None:
         """Let days pass; an earlier day changes nothing."""
@@ -49,6 +56,31 @@ class EffectiveCounts:
             self._counts = (self._counts + self._today[:, None]) * _KEPT_PER_DAY ** (day - self.day)
             self._today = np.zeros(len(self._today))
             self.day = day
+
+    def grow(self, num_videos: int) -> None:
+        """Make room for codes up to `num_videos`."""
+        lacking = num_videos - len(self._today)
+        if lacking > 0:
+            room = max(lacking, len(self._today) // 4, 64)
+            self._counts = np.pad(self._counts, ((0, room), (0, 0)))
+            self._today = np.pad(self._today, (0, room))
+
+    def held(self) -> NDArray[np.float64]:
+        """Return (V, 3): a count per half-life, and what became known on `day` itself."""
+        return np.column_stack([self._counts, self._today])
+
+    def restore(self, videos: NDArray[np.int64], held: NDArray[np.float64], day: int) -> None:
+        """Take up what `held` gave, of some videos."""
+        self.day = day
+        self._counts[videos], self._today[videos] = held[:, :-1], held[:, -1]
+
+    def as_of(self, day: int, videos: NDArray[np.int64]) -> Counts:
+        """Return the (N, 2) counts of some videos as of the start of a day, this one or later."""
+        if day <= self.day:
+            return self._counts[videos].astype(np.float32)
+        whole = self._counts[videos] + self._today[videos, None]
+        faded: NDArray[np.float64] = whole * _KEPT_PER_DAY ** (day - self.day)
+        return faded.astype(np.float32)
 
     def counts(self) -> Counts:
         """Return (V, 2) counts of outcomes known before `day`, a column per half-life."""

@@ -2,6 +2,7 @@
 
     History     ->  EncodeForm  ->  encoded events (T, D), kept until the viewer's next event
     Encoded, Request, Candidates  ->  RankForm  ->  logits (C, O), expected watch seconds (C,)
+    Encoded, Request  ->  FindForm  ->  the viewer's retrieval vector (R + r,)
 
 - Every number comes from training's own modules: a form only lays one request out as a batch of one
   stretch whose every event has arrived. Equal to `predict_rows` up to rounding.
@@ -27,6 +28,7 @@ from skipwise.features.vocabulary import Catalogue
 from skipwise.model.encoder import NUM_GROUPS, Reading, visible_window
 from skipwise.model.inputs import ContextBatch, Inputs, video_batch
 from skipwise.model.recommender import Recommender, SharedCodes, matches
+from skipwise.model.retrieval import WatchedPast
 
 CONTEXT = ("surface", "hour", "gap", "place", "run")
 """Columns of a context, in a model's indices (`features.stretches.Context`)."""
@@ -70,6 +72,8 @@ class Encoded:
     topics: Array
     feedback: Array
     time_s: Array
+    co_watched: Array
+    """(T, r) float32, the retrieval head's fixed vectors."""
 
     def __len__(self) -> int:
         return len(self.video)
@@ -213,6 +217,40 @@ class RankForm(nn.Module):
             torch.stack([logits[name] for name in model.objectives], 1),
             scores.predictions.expected_watch_s,
         )
+
+
+class FindForm(nn.Module):
+    """Makes the retrieval vector of the viewer of one request."""
+
+    def __init__(self, model: Recommender) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        states_TD: Tensor,
+        co_watched_TR: Tensor,
+        feedback_T: Tensor,
+        time_s_T: Tensor,
+        valid_T: Tensor,
+        context_5: Tensor,
+        viewer_categories_E: Tensor,
+        viewer_numbers_F: Tensor,
+    ) -> Tensor:
+        """Return the vector, (R + r,)."""
+        model, inputs = self.model, self.model.inputs
+        nothing_1NCT = states_TD.new_zeros(1, 0, 1, len(states_TD))
+        reading = one_request(
+            model, nothing_1NCT, feedback_T, time_s_T, valid_T, time_s_T.new_zeros(())
+        )
+        past = WatchedPast(
+            history_BTD=states_TD.unsqueeze(0), co_watched_BTR=co_watched_TR.unsqueeze(0)
+        )
+        viewer_1D = inputs.viewer_extra(
+            viewer_categories_E.unsqueeze(0), viewer_numbers_F.unsqueeze(0)
+        )
+        context_1D = inputs.embed_context(_context(context_5.unsqueeze(0)))
+        return model.retrieval.viewers(past, reading, context_1D, viewer_1D).squeeze(0)
 
 
 def one_request(

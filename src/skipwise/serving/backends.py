@@ -2,6 +2,7 @@
 
     History                       ->  Backend.encode  ->  Encoded, kept until the next event
     Encoded, Request, Candidates  ->  Backend.rank    ->  Ranked: a prediction per candidate
+    Encoded, Request              ->  Backend.find    ->  the viewer's vector for retrieval
 
 - One class, whatever runs below: a runner is a function from a form's arrays to its results.
 - No history and no candidate are answered too; what is padded here changes no number.
@@ -24,13 +25,14 @@ from skipwise.model.request import (
     Candidates,
     Encoded,
     EncodeForm,
+    FindForm,
     History,
     RankForm,
     Request,
 )
 
 Runner = Callable[[tuple[Array, ...]], tuple[Array, ...]]
-Form = Literal["encode", "rank"]
+Form = Literal["encode", "rank", "find"]
 BackendName = Literal["eager", "onnx", "compiled"]
 SHORTEST = 2
 """Exported forms take no fewer events or candidates; the rest is padded."""
@@ -63,6 +65,8 @@ class Backend:
     reach: int
     """How many events `encode` makes use of; older ones change nothing."""
     runners: Mapping[Form, Runner]
+    width: int
+    """D: a video's vector has so many numbers for ranking, then those for retrieval."""
 
     def encode(self, history: History) -> Encoded:
         """Encode a viewer's past; call again when an event has been added.
@@ -92,7 +96,28 @@ class Backend:
             topics=history.topics[kept:],
             feedback=history.feedback[kept:],
             time_s=history.time_s[kept:],
+            co_watched=history.vectors[kept:, self.width :],
         )
+
+    def find(self, encoded: Encoded, request: Request) -> Array:
+        """Make the viewer's vector for retrieval, (R + r,).
+
+        Args:
+            encoded: From `encode`.
+            request: Who asks, where and when.
+        """
+        context, _, categories, numbers = _asked(request)
+        columns = (encoded.states, encoded.co_watched, encoded.feedback, encoded.time_s)
+        (vector,) = self.runners["find"](
+            (
+                *(_padded(column) for column in columns),
+                _valid(len(encoded)),
+                context,
+                categories,
+                numbers,
+            )
+        )
+        return vector
 
     def rank(self, encoded: Encoded, request: Request, candidates: Candidates) -> Ranked:
         """Predict every objective for each candidate.
@@ -121,14 +146,16 @@ def eager_backend(model: Recommender) -> Backend:
 
 
 def backend_of(model: Recommender, name: BackendName, runners: Mapping[Form, Runner]) -> Backend:
-    """Put runners of a model's forms behind the one interface."""
+    """Put runners of a model's forms behind the one interface; what is left out runs eagerly."""
     encoder = model.settings.encoder
+    find: Mapping[Form, Runner] = {"find": _eager(FindForm(model))}
     return Backend(
         name=name,
         objectives=model.objectives,
         history_length=encoder.history_length,
         reach=encoder.reach,
-        runners=runners,
+        runners={**find, **runners},
+        width=model.settings.width,
     )
 
 

@@ -73,6 +73,12 @@ class LiveCatalogue:
         self.duration_bucket = np.zeros(size, dtype=np.int64)
         self.uploaded_at_ms = np.full(size, -1, dtype=np.int64)
         self.eligible = np.zeros(size, dtype=bool)
+        self.version = 0
+        """Grows with every change; whoever has seen a version can ask for what changed since."""
+        self.changed_at = np.zeros(size, dtype=np.int64)
+        """The version in which each video was last written."""
+        self.given_version = 0
+        """The version that was the dataset's own."""
         for each in facts:
             self.put(each)
 
@@ -100,6 +106,7 @@ class LiveCatalogue:
                     uploaded_at_ms=day * DAY_MS if day >= 0 else None,
                 )
             )
+        catalogue.given_version = catalogue.version
         return catalogue
 
     def __len__(self) -> int:
@@ -135,6 +142,14 @@ class LiveCatalogue:
         """Return the codes of named videos, (N,)."""
         return np.array([self._code(name) for name in names.tolist()], dtype=np.int64)
 
+    def changed_since(self, version: int) -> NDArray[np.int64]:
+        """Return the codes written after a version, oldest change first."""
+        if version == self.version:
+            return np.empty(0, dtype=np.int64)
+        changed_at = self.changed_at[: len(self)]
+        codes = np.flatnonzero(changed_at > version)
+        return codes[np.argsort(changed_at[codes])]
+
     def knows(self, video_id: str) -> bool:
         """Say whether a video is in the catalogue."""
         return name_of(video_id) in self._code_of
@@ -166,6 +181,8 @@ class LiveCatalogue:
         self.eligible[code] = facts.eligible
         if facts.extras:
             self.extras[code] = facts.extras
+        self.version += 1
+        self.changed_at[code] = self.version
 
     def _grow(self) -> None:
         room = max(_CHUNK, len(self.name) // 2)
@@ -192,6 +209,7 @@ _COLUMNS = (
     "duration_bucket",
     "uploaded_at_ms",
     "eligible",
+    "changed_at",
 )
 
 
@@ -205,7 +223,7 @@ class BoundVideos:
         catalogue: LiveCatalogue,
         prepared: Catalogue | None,
     ) -> None:
-        """Bind everything there is.
+        """Bind strangers and the dataset's videos; `follow` binds the rest.
 
         Args:
             model: Makes the vectors.
@@ -226,48 +244,45 @@ class BoundVideos:
         width = vector_width(model)
         self.vectors = np.zeros((0, width), dtype=np.float32)
         self.topics = np.zeros((0, TOPICS_AT_MOST), dtype=np.int64)
-        self.num_bound = 0
-        rows = self._rows(catalogue, range(STRANGERS))
-        self._add(rows)
+        self.version = 0
+        """Of the catalogue, up to which it is bound."""
+        self._bind(np.arange(STRANGERS), self._rows(catalogue, np.arange(STRANGERS)))
         if prepared is not None:
-            self._add(prepared)
-        self.follow(catalogue)
+            self._bind(STRANGERS + np.arange(len(prepared.video)), prepared)
+            self.version = catalogue.given_version
 
-    def follow(self, catalogue: LiveCatalogue) -> None:
-        """Bind what has been posted since."""
-        if len(catalogue) > self.num_bound:
-            self._add(self._rows(catalogue, range(self.num_bound, len(catalogue))))
+    def follow(self, catalogue: LiveCatalogue, at_most: int | None = None) -> None:
+        """Bind what has been posted or changed since; of much, the oldest changes."""
+        codes = catalogue.changed_since(self.version)[:at_most]
+        if len(codes):
+            self._bind(codes, self._rows(catalogue, codes))
+            self.version = int(catalogue.changed_at[codes[-1]])
 
-    def renew(self, catalogue: LiveCatalogue, code: int) -> None:
-        """Bind anew one video whose facts have changed."""
-        row = self._rows(catalogue, range(code, code + 1))
-        self.vectors[code], self.topics[code] = embed_all(self.model, row)[0], row.topics[0]
-
-    def _add(self, rows: Catalogue) -> None:
-        number = len(rows.video)
-        end = self.num_bound + number
-        if end > len(self.vectors):
-            room = max(number, len(self.vectors) // 4)
+    def _bind(self, codes: NDArray[np.int64], rows: Catalogue) -> None:
+        lacking = int(codes.max(initial=-1)) + 1 - len(self.vectors)
+        if lacking > 0:
+            room = max(lacking, len(self.vectors) // 4)
             self.vectors = _longer(self.vectors, room)
             self.topics = _longer(self.topics, room)
-        self.vectors[self.num_bound : end] = embed_all(self.model, rows)
-        self.topics[self.num_bound : end] = rows.topics
-        self.num_bound = end
+        self.vectors[codes] = embed_all(self.model, rows)
+        self.topics[codes] = rows.topics
 
-    def _rows(self, catalogue: LiveCatalogue, codes: range) -> Catalogue:
+    def _rows(self, catalogue: LiveCatalogue, codes: NDArray[np.int64]) -> Catalogue:
         """Bind some codes from their words; strangers are unseen in all they have."""
-        video = np.array([self._known(catalogue, code) for code in codes], dtype=np.int64)
-        author = np.array([self._author(catalogue, code) for code in codes], dtype=np.int64)
+        video = np.array([self._known(catalogue, code) for code in codes.tolist()], dtype=np.int64)
+        author = np.array(
+            [self._author(catalogue, code) for code in codes.tolist()], dtype=np.int64
+        )
         topics = np.zeros((len(codes), TOPICS_AT_MOST), dtype=np.int64)
-        for row, code in enumerate(codes):
+        for row, code in enumerate(codes.tolist()):
             for place, topic in enumerate(catalogue.topic_codes(code)[:TOPICS_AT_MOST]):
                 topics[row, place] = self._topic_ix.get(catalogue.topic_words[topic], UNSEEN)
         return Catalogue(
             video=video,
             author=author,
-            author_code=catalogue.author[list(codes)],
+            author_code=catalogue.author[codes],
             topics=topics,
-            duration_bucket=catalogue.duration_bucket[list(codes)],
+            duration_bucket=catalogue.duration_bucket[codes],
             video_categories=self._categories(catalogue, codes),
             video_numbers=self._numbers(catalogue, codes),
             viewer_categories=np.zeros((0, 0), dtype=np.int64),
@@ -283,9 +298,9 @@ class BoundVideos:
             return 0
         return self._author_ix.get(catalogue.author_ids[catalogue.author[code]], UNSEEN)
 
-    def _categories(self, catalogue: LiveCatalogue, codes: range) -> NDArray[np.int64]:
+    def _categories(self, catalogue: LiveCatalogue, codes: NDArray[np.int64]) -> NDArray[np.int64]:
         bound = np.zeros((len(codes), len(self._category_ix)), dtype=np.int64)
-        for row, code in enumerate(codes):
+        for row, code in enumerate(codes.tolist()):
             extras = catalogue.extras.get(code, {})
             for place, name in enumerate(self.vocabulary.video_categories):
                 value = extras.get(name)
@@ -293,9 +308,9 @@ class BoundVideos:
                     bound[row, place] = self._category_ix[place].get(str(value), UNSEEN)
         return bound
 
-    def _numbers(self, catalogue: LiveCatalogue, codes: range) -> NDArray[np.float32]:
+    def _numbers(self, catalogue: LiveCatalogue, codes: NDArray[np.int64]) -> NDArray[np.float32]:
         bound = np.zeros((len(codes), len(self.vocabulary.video_numbers)), dtype=np.float32)
-        for row, code in enumerate(codes):
+        for row, code in enumerate(codes.tolist()):
             extras = catalogue.extras.get(code, {})
             for place, (name, scale) in enumerate(self.vocabulary.video_numbers.items()):
                 value = extras.get(name)

@@ -23,13 +23,14 @@ from skipwise.errors import StateError
 from skipwise.features.known import clock_day_of
 from skipwise.labels.feedback import Feedback
 from skipwise.model.score import ScoreWeights
-from skipwise.serving.catalogue import VideoFacts
+from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
 from skipwise.serving.metrics import Promises, timed
 from skipwise.serving.models import LINE_UP, Models
 from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import GLANCE_BIT, Past
 from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, SlateSettings, Step
+from skipwise.serving.retrieval import ONE_LIST_BELOW
 from skipwise.serving.rows import Ask
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
 from skipwise.serving.state.store import START, StateSettings, Store
@@ -105,6 +106,7 @@ class Engine:
         self._written_until = START
         """The log up to here is in a snapshot, so it may be cut."""
         self._read_documents({SCORE_DOCUMENT, LINE_UP})
+        self.refresh()
 
     def keep(self, batches: Sequence[EventBatch]) -> list[tuple[int, int]]:
         """Keep batches of events; returns (new, duplicate) of each. They are on disk then.
@@ -130,6 +132,8 @@ class Engine:
     def feed(self, request: FeedRequest, request_id: str, *, cheap: bool = False) -> Slate:
         """Make a slate."""
         degraded = self.catch_up()
+        if len(self.world.catalogue) < STRANGERS + ONE_LIST_BELOW:
+            self.refresh()  # in a moment; with more videos the worker does it beside the requests
         with self.world.lock:
             now = self._situation(request, request.k, degraded, cheap=cheap)
             now.blocked_authors = frozenset(request.blocked_authors)
@@ -172,10 +176,13 @@ class Engine:
     def post(self, videos: Sequence[VideoFacts]) -> None:
         """Add videos, or change what is known of them.
 
+        A new one whose upload time is not told was uploaded now.
+
         Raises:
             StateError: The state is out of reach.
             StorageError: The disk is full.
         """
+        videos = [self._dated(facts) for facts in videos]
         self.store.put_all(
             [
                 (
@@ -187,6 +194,16 @@ class Engine:
             ]
         )
         self.catch_up()
+
+    def _dated(self, facts: VideoFacts) -> VideoFacts:
+        catalogue = self.world.catalogue
+        if facts.uploaded_at_ms is not None:
+            return facts
+        held_ms = -1
+        if catalogue.knows(facts.video_id):
+            held_ms = int(catalogue.uploaded_at_ms[catalogue.code(facts.video_id)])
+        at_ms = held_ms if held_ms >= 0 else self.clock()
+        return msgspec.structs.replace(facts, uploaded_at_ms=at_ms)
 
     def score(self) -> tuple[int, dict[str, Any]]:
         """Return the score's version and weights."""
@@ -259,12 +276,21 @@ class Engine:
         with world.lock:
             for model in self.models.every():
                 model.videos.follow(world.catalogue)
+                model.finder.follow(world)
             if world.changed_videos:
-                changed_videos, world.changed_videos = world.changed_videos, set()
-                for code in changed_videos:
-                    for model in self.models.every():
-                        model.videos.renew(world.catalogue, code)
+                world.changed_videos = set()
                 self.encodings.clear()
+
+    def refresh(self) -> bool:
+        """Build the indexes anew that a new day or many new videos have made old.
+
+        It may take seconds; others go on answering from the old one. Returns whether any was.
+        """
+        built = self.models.refresh()
+        self.problems.pop("retrieval", None)
+        if self.models.finding_problem is not None:
+            self.problems["retrieval"] = self.models.finding_problem
+        return built
 
     def _promise(self, now: Situation, request_id: str) -> None:
         chances = now.predictions.get("glance")

@@ -13,6 +13,7 @@ Reads `backends`, `catalogue` and `world`; is read by the engine.
 
 import dataclasses
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from skipwise.serving.catalogue import BoundVideos
 from skipwise.serving.names import name_of
 from skipwise.serving.onnx import onnx_backend
 from skipwise.serving.past import Past
+from skipwise.serving.retrieval import Finder
 from skipwise.serving.rows import Ask, lay_out
 from skipwise.serving.rules import Rules
 from skipwise.serving.state.store import Store
@@ -36,6 +38,7 @@ from skipwise.training.checkpoint import MODEL_FILE, TrainedRun, load_run, read_
 
 LINE_UP = "models"
 _CANARY_PARTS = 10_000
+_BOUND_AT_ONCE = 1000
 _PROVEN_TO = 1e-5
 
 
@@ -59,6 +62,7 @@ class Served:
     run: TrainedRun
     backend: Backend
     videos: BoundVideos
+    finder: Finder
     viewers: dict[str, int]
     bound: Catalogue | None
     """The dataset's catalogue in the model's indices; its viewers' extras are read."""
@@ -76,9 +80,21 @@ class Served:
 
 
 def load_model(
-    path: Path, world: World, dataset: Dataset | None, backend: BackendName = "eager"
+    path: Path,
+    world: World,
+    dataset: Dataset | None,
+    backend: BackendName = "eager",
+    *,
+    day: int = 0,
 ) -> Served:
-    """Read a run, bind what there is to it, warm it and let it prove itself.
+    """Read a run, bind what there is to it, warm it, let it prove itself, build its index.
+
+    Args:
+        path: The RUN folder.
+        world: What there is; its lock is held for moments only, so that others go on answering.
+        dataset: Whose catalogue and viewers come bound.
+        backend: Who runs the network.
+        day: Local calendar day as of whose start videos are popular.
 
     Raises:
         RunError: It is damaged, counts or labels by other rules, or fails its proof.
@@ -95,14 +111,19 @@ def load_model(
     except RunError as problem:
         raise RunError(f"{path} does not fit --data: {problem}") from None
     viewer_ids = [] if dataset is None else dataset.viewers["viewer_id"].to_pylist()
-    with world.lock:
-        videos = BoundVideos(run.model, run.vocabulary, world.catalogue, bound)
+    videos = BoundVideos(run.model, run.vocabulary, world.catalogue, bound)
+    while videos.version < world.catalogue.version:
+        with world.lock:
+            videos.follow(world.catalogue, at_most=_BOUND_AT_ONCE)
+    finder = Finder(run.model, videos, taught=run.settings.loss.retrieval > 0)
+    finder.build(world, day)
     served = Served(
         name=path.name,
         checksum=str(run.description["checksums"][MODEL_FILE]),
         run=run,
         backend=eager_backend(run.model),
         videos=videos,
+        finder=finder,
         viewers={viewer_id: row for row, viewer_id in enumerate(viewer_ids)},
         bound=bound,
     )
@@ -142,8 +163,24 @@ def prove(served: Served, world: World, reference: Served | None = None) -> None
 class Models:
     """The models of one process."""
 
-    def __init__(self, first: Served, world: World, store: Store, dataset: Dataset | None) -> None:
-        self.world, self.store, self.dataset = world, store, dataset
+    def __init__(
+        self,
+        first: Served,
+        world: World,
+        store: Store,
+        dataset: Dataset | None,
+        today: Callable[[], int],
+    ) -> None:
+        """Begin with one model.
+
+        Args:
+            first: The run on the command line.
+            world: What models rank.
+            store: Holds the line-up.
+            dataset: For models to come.
+            today: Says which local calendar day it is.
+        """
+        self.world, self.store, self.dataset, self.today = world, store, dataset, today
         self.backend = first.backend.name
         self.folder = first.run.path.resolve().parent
         self._loaded = {first.name: first}
@@ -167,6 +204,22 @@ class Models:
         """Return every model that answers someone."""
         current, canary, _ = self._serving
         return (current,) if canary is None else (current, canary)
+
+    def refresh(self) -> bool:
+        """Build the indexes anew that are old; returns whether any was."""
+        day = self.today()
+        old = [model.finder for model in self.every() if model.finder.stale(day)]
+        for finder in old:
+            finder.build(self.world, day)
+        return bool(old)
+
+    @property
+    def finding_problem(self) -> str | None:
+        """Say which model cannot find videos by its own vectors, and why; None where all can."""
+        for model in self.every():
+            if model.finder.problem is not None:
+                return f"{model.name}: {model.finder.problem}"
+        return None
 
     def follow(self) -> None:
         """Take over the line-up of the store; a model that cannot be taken is told in `problem`.
@@ -243,7 +296,9 @@ class Models:
         held = self._loaded.get(name)
         if held is not None and held.checksum == _checksum(path):
             return held
-        self._loaded[name] = load_model(path, self.world, self.dataset, self.backend)
+        self._loaded[name] = load_model(
+            path, self.world, self.dataset, self.backend, day=self.today()
+        )
         return self._loaded[name]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from skipwise.errors import SettingError, StateError
+from skipwise.features.known import clock_day_of
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
 from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine, ServeSettings, now_ms
@@ -91,5 +92,10 @@ def open_engine(
             f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
             f"history of {reach}. Raise it."
         )
-    first = load_model(run, world, dataset, settings.backend)
-    return Engine(world, store, Models(first, world, store, dataset), settings, clock)
+
+    def today() -> int:
+        return clock_day_of(clock(), rules.time_zone)
+
+    first = load_model(run, world, dataset, settings.backend, day=today())
+    models = Models(first, world, store, dataset, today)
+    return Engine(world, store, models, settings, clock)

@@ -22,12 +22,13 @@ from skipwise.serving.models import Served
 from skipwise.serving.names import name_of
 from skipwise.serving.negatives import NegativeSettings, standing
 from skipwise.serving.past import Past
-from skipwise.serving.rows import Ask, lay_out
+from skipwise.serving.rows import Ask, Asked, lay_out
 from skipwise.serving.world import World
 from skipwise.settings import check_setting
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_ANY_VIDEO = np.zeros(1, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,8 @@ class SlateSettings:
     """How many are retrieved for a feed."""
     fresh_share: float = 0.2
     """Of the candidates: the newest uploads, most recent first."""
+    popular_share: float = 0.1
+    """Of the candidates: what is watched most; the others are the nearest to the viewer."""
     explore_share: float = 0.02
     """Chance that a place is drawn at random from the candidates."""
     per_author: int = 2
@@ -48,6 +51,8 @@ class SlateSettings:
     def __post_init__(self) -> None:
         check_setting("slate.candidates", self.candidates, at_least=1, at_most=2000)
         check_setting("slate.fresh_share", self.fresh_share, at_least=0, at_most=1)
+        at_most = 1 - self.fresh_share
+        check_setting("slate.popular_share", self.popular_share, at_least=0, at_most=at_most)
         check_setting("slate.explore_share", self.explore_share, at_least=0, below=1)
         check_setting("slate.per_author", self.per_author, at_least=1)
         check_setting("slate.per_topic", self.per_topic, at_least=1)
@@ -96,16 +101,36 @@ Step = Callable[[Situation], None]
 
 
 def retrieve(now: Situation) -> None:
-    """Find candidates: what is watched most, and what is newest."""
-    fresh_at_most = round(now.settings.candidates * now.settings.fresh_share)
-    fresh = newest(now.world)[:fresh_at_most]
-    popular = most_watched(now.world)[: now.settings.candidates]
-    codes = np.concatenate([popular, fresh])
-    codes, first = np.unique(codes, return_index=True)
-    order = np.argsort(first)
-    codes, first = codes[order][: now.settings.candidates], first[order]
-    now.candidates = codes
-    now.source = ["popular" if at < len(popular) else "fresh" for at in first[: len(codes)]]
+    """Find candidates: what is near the viewer, watched most, and newest.
+
+    Where one source has too little, what is watched most fills up.
+    """
+    number, settings = now.settings.candidates, now.settings
+    fresh = newest(now.world)[: round(number * settings.fresh_share)]
+    popular = most_watched(now.world)[:number]
+    few = round(number * settings.popular_share)
+    near = nearest(now, number - len(fresh) - few)
+    sources = (("model", near), ("popular", popular[:few]), ("fresh", fresh), ("popular", popular))
+    codes = np.concatenate([found for _, found in sources])
+    names = np.repeat([name for name, _ in sources], [len(found) for _, found in sources])
+    _, first = np.unique(codes, return_index=True)
+    first = np.sort(first)[:number]
+    now.candidates, now.source = codes[first], names[first].tolist()
+
+
+def nearest(now: Situation, number: int) -> Codes:
+    """Return what the model's own vectors say is near the viewer, without what was seen."""
+    finder, past = now.model.finder, now.past
+    if now.cheap or finder.index is None:
+        return np.empty(0, dtype=np.int64)
+    seen = now.world.catalogue.codes(past.events["video"])
+    return finder.nearest(viewer_vector(now), number, seen)
+
+
+def viewer_vector(now: Situation) -> NDArray[np.float32]:
+    """Return the viewer's vector at this request, (R + r,)."""
+    asked = _lay_out(now, _ANY_VIDEO)
+    return now.model.backend.find(_encoded(now, asked), asked.request)
 
 
 def hydrate(now: Situation) -> None:
@@ -245,25 +270,33 @@ def newest(world: World) -> Codes:
 
 
 def _predict(now: Situation) -> None:
-    model, past = now.model, now.past
-    asked = lay_out(
-        past,
+    asked = _lay_out(now, now.candidates)
+    ranked = now.model.backend.rank(_encoded(now, asked), asked.request, asked.candidates)
+    now.predictions = {
+        **ranked.probabilities(),
+        "watch_s": ranked.expected_watch_s.astype(np.float64),
+    }
+
+
+def _lay_out(now: Situation, codes: Codes) -> Asked:
+    model = now.model
+    return lay_out(
+        now.past,
         now.ask,
-        now.candidates,
+        codes,
         now.world.catalogue,
         model.videos,
         now.world.crowd,
         model.viewer(now.ask.viewer_id),
         model.backend.reach,
     )
-    content = hash(past.events.tobytes())
-    key = (model.checksum, now.ask.viewer_id, content, len(asked.history))
+
+
+def _encoded(now: Situation, asked: Asked) -> Encoded:
+    content = hash(now.past.events.tobytes())
+    key = (now.model.checksum, now.ask.viewer_id, content, len(asked.history))
     encoded = now.encodings.get(key)
     if encoded is None:
-        encoded = model.backend.encode(asked.history)
+        encoded = now.model.backend.encode(asked.history)
         now.encodings.put(key, encoded)
-    ranked = model.backend.rank(encoded, asked.request, asked.candidates)
-    now.predictions = {
-        **ranked.probabilities(),
-        "watch_s": ranked.expected_watch_s.astype(np.float64),
-    }
+    return encoded

@@ -27,7 +27,7 @@ from skipwise.serving.past import EVENT, SALT, Past, tally_type
 from skipwise.serving.rules import Rules
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
 from skipwise.serving.state.store import StateSettings, Store
-from skipwise.serving.world import World
+from skipwise.serving.world import EFFECTIVE_BIT, World
 
 SEEDED_DOCUMENT = "seeded"
 _VIEWERS_AT_ONCE = 2000
@@ -60,6 +60,7 @@ def seed(
     rows = _Rows(dataset, world.rules, known_until_ms)
     with world.lock:
         _fill_crowd(world, rows)
+        _fill_popularity(world, rows)
     first, number = dataset.viewer_rows()
     viewer_ids = dataset.viewers["viewer_id"].to_pylist()
     with progress.task("seeding", total=len(first), unit="viewers") as task:
@@ -160,6 +161,16 @@ def _fill_crowd(world: World, rows: _Rows) -> None:
         recent.video.append(int(video[place]))
         recent.bucket.append(int(bucket[place]))
         recent.bin.append(int(bins[place]))
+
+
+def _fill_popularity(world: World, rows: _Rows) -> None:
+    """Count effective views day by day, timed ones as `features.popularity` does."""
+    effective = (rows.known & rows.positive & np.uint16(EFFECTIVE_BIT)) > 0
+    timed = rows.columns["known_at_ms"] > UNTIMED_MS
+    chosen = np.flatnonzero(rows.chosen & timed & effective)
+    known_day = rows.columns["known_day"][chosen].astype(np.int64)
+    for day in np.unique(known_day).tolist():
+        world.popularity.learn(rows.video[chosen[known_day == day]], day)
 
 
 def _add(tallies: Tallies, codes: NDArray[np.int64], outcome: Sums, day: int) -> None:

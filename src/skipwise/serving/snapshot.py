@@ -38,6 +38,7 @@ def pack_world(world: World) -> bytes:
             **_packed("author", authors, crowd.authors),
             **_packed("topic", topics, crowd.topics),
             **_packed("negative", videos, world.negatives),
+            **_popular(world),
             "bucket_watches": crowd.bucket_watches,
             **_recent(world),
         }
@@ -77,6 +78,9 @@ def restore_world(world: World, data: bytes) -> None:
     ):
         found = np.array([codes.get(name, -1) for name in arrays[f"{part}.name"].tolist()])
         _unpack(arrays, part, tallies, found.astype(np.int64))
+    if "popular.name" in arrays:  # not in a state of before there was retrieval
+        popular = catalogue.codes(arrays["popular.name"])
+        world.popularity.restore(popular, arrays["popular.held"], int(arrays["popular.day"][0]))
     crowd.watches[catalogue.codes(arrays["watches.name"])] = arrays["watches.counts"]
     crowd.bucket_watches[:] = arrays["bucket_watches"]
     crowd.day = about["day"]
@@ -100,6 +104,16 @@ def _packed(part: str, names: NDArray[np.uint64], tallies: Tallies) -> Arrays:
         f"{part}.name": names[held],
         f"{part}.day": tallies.day[held],
         f"{part}.sums": tallies.sums[held],
+    }
+
+
+def _popular(world: World) -> Arrays:
+    held, names = world.popularity.held(), world.catalogue.name[: len(world.catalogue)]
+    here = np.flatnonzero(held[: len(names)].any(1) & (names > 0))
+    return {
+        "popular.name": names[here],
+        "popular.held": held[here],
+        "popular.day": np.array([world.popularity.day]),
     }
 
 

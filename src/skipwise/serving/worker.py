@@ -169,6 +169,7 @@ class Worker:
             beats += 1
             with contextlib.suppress(SkipwiseError):
                 await self.apart(self.engine.catch_up)
+                await asyncio.to_thread(self.engine.refresh)
                 if beats % 60 == 1:
                     await self.apart(self._measure)
                     await self.apart(self.engine.write_down)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.features.counters import COUNTABLE
+from skipwise.features.popularity import EffectiveCounts
 from skipwise.labels.watch import LABELS
 from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
 from skipwise.serving.crowd import Crowd, Outcome, Tallies
@@ -25,6 +26,7 @@ from skipwise.serving.state.store import START, Store
 from skipwise.serving.wire import Event, LateOutcome
 
 Sums = NDArray[np.float64]
+EFFECTIVE_BIT = 1 << LABELS.index("effective")
 VIDEOS_AT_MOST = 20_000_000
 """Past so many, a video that only events name stays a stranger."""
 
@@ -84,6 +86,8 @@ class World:
     def __init__(self, rules: Rules, catalogue: LiveCatalogue) -> None:
         self.rules, self.catalogue, self.crowd = rules, catalogue, Crowd(rules)
         self.negatives = Tallies(1, rules.counters.half_life_days)
+        self.popularity = EffectiveCounts(len(catalogue), 0)
+        """Effective views of late, for retrieval; as of the start of a day."""
         self.cursor = START
         self.lock = threading.RLock()
         self.num_given = len(catalogue)
@@ -136,6 +140,7 @@ class World:
         catalogue = self.catalogue
         self.crowd.grow(len(catalogue), catalogue.num_authors, catalogue.num_topics)
         self.negatives.grow(len(catalogue))
+        self.popularity.grow(len(catalogue))
 
     def sums_of(self, known: int, positive: int) -> Sums:
         """Return what a view with these labels adds, (S,)."""
@@ -160,6 +165,8 @@ class World:
                 watch_bin=line.watch_bin,
             )
         )
+        if line.known & line.positive & EFFECTIVE_BIT:
+            self.popularity.learn(np.array([code]), line.known_day)
         if line.negative:
             self.negatives.learn(code, np.array([line.negative]), line.clock_day)
 
