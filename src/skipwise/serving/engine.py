@@ -29,7 +29,15 @@ from skipwise.serving.metrics import Promises, timed
 from skipwise.serving.models import LINE_UP, Models
 from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import GLANCE_BIT, Past
-from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, SlateSettings, Step
+from skipwise.serving.pipeline import (
+    FEED,
+    RANK,
+    Encodings,
+    Situation,
+    SlateSettings,
+    Step,
+    items_of,
+)
 from skipwise.serving.retrieval import ONE_LIST_BELOW
 from skipwise.serving.rows import Ask
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
@@ -38,7 +46,6 @@ from skipwise.serving.wire import (
     EventBatch,
     FeedRequest,
     HeldEvent,
-    Item,
     RankRequest,
     Removed,
     Slate,
@@ -383,23 +390,7 @@ class Engine:
             variant=variant,
             model=f"{now.model.name}@{now.model.checksum[:12]}",
             score_version=self.score_version,
-            items=tuple(_items(now, explain=explain)),
+            items=tuple(items_of(now, explain=explain)),
             degraded=tuple(degraded),
             removed=tuple(Removed(*each) for each in now.removed) if explain else None,
         )
-
-
-def _items(now: Situation, *, explain: bool) -> list[Item]:
-    return [
-        Item(
-            video_id=video_id,
-            score=float(now.score[place]),
-            source=now.source[place] if now.source else None,
-            policy=now.policy[place] if now.policy else None,
-            propensity=now.propensity[place] if now.propensity else None,
-            predictions={name: float(values[place]) for name, values in now.predictions.items()}
-            if explain and now.predictions
-            else None,
-        )
-        for place, video_id in enumerate(now.video_ids)
-    ]

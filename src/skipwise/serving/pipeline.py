@@ -23,6 +23,7 @@ from skipwise.serving.names import name_of
 from skipwise.serving.negatives import NegativeSettings, standing
 from skipwise.serving.past import Past
 from skipwise.serving.rows import Ask, Asked, lay_out
+from skipwise.serving.wire import Item
 from skipwise.serving.world import World
 from skipwise.settings import check_setting
 
@@ -222,6 +223,23 @@ FILTERS: dict[str, Callable[[Situation], NDArray[np.bool_]]] = {
 
 RANK: tuple[Step, ...] = (hydrate, score, order)
 FEED: tuple[Step, ...] = (retrieve, hydrate, filter_out, score, diversify, explore)
+
+
+def items_of(now: Situation, *, explain: bool) -> list[Item]:
+    """Return the places of the answer."""
+    return [
+        Item(
+            video_id=video_id,
+            score=float(now.score[place]),
+            source=now.source[place] if now.source else None,
+            policy=now.policy[place] if now.policy else None,
+            propensity=now.propensity[place] if now.propensity else None,
+            predictions={name: float(values[place]) for name, values in now.predictions.items()}
+            if explain and now.predictions
+            else None,
+        )
+        for place, video_id in enumerate(now.video_ids)
+    ]
 
 
 class Encodings:
