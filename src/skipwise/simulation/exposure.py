@@ -22,17 +22,8 @@ from numpy.typing import NDArray
 from skipwise.simulation.population import Floats, Integers, Videos, Viewers
 from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
 
-SURFACES = ("feed", "discover", "following")
-"""Where videos are shown."""
-
-SURFACE_SHARES = (0.75, 0.15, 0.10)
-"""Share of requests on each surface."""
-
 REQUEST_SIZE = 6
 """Most videos that one request brings."""
-
-SESSION_VIEWS = 10.0
-"""Mean number of views in a session, before the day's views run out."""
 
 SERVING_LEAN = 0.5
 """How much the serving system leans to what a viewer likes (softmax of lean * taste)."""
@@ -61,7 +52,7 @@ class Exposures:
     """(N,) place in the request, from 0."""
 
     surface: Integers
-    """(N,) place in SURFACES."""
+    """(N,) place in `Habits.surfaces`."""
 
     is_random: NDArray[np.bool_]
     """(N,) whether the video was drawn uniformly from all videos."""
@@ -82,14 +73,15 @@ def plan_exposures(
     views = rng.poisson(mean_views)
     viewer_day = np.repeat(np.arange(views.size), views.ravel())
     viewer = viewer_day // settings.days
-    new_session = rng.random(viewer.size) < 1.0 / SESSION_VIEWS
+    new_session = rng.random(viewer.size) < 1.0 / settings.habits.session_views
     new_session |= _changes(viewer_day)
     session = np.cumsum(new_session) - 1
     place = _place_in_run(session)
     request = np.cumsum(place % REQUEST_SIZE == 0) - 1
-    surface = rng.choice(len(SURFACES), size=_count(request), p=SURFACE_SHARES)[request]
+    shares = settings.habits.surface_shares
+    surface = rng.choice(len(shares), size=_count(request), p=shares)[request]
     is_random = rng.random(viewer.size) < settings.random_share
-    served = _serve(settings, viewers, videos, viewer, rng)
+    served = TasteServing(settings, viewers, videos).draw(viewer, rng)
     at_random = rng.integers(0, settings.videos, size=viewer.size)
     return Exposures(
         viewer=viewer,
@@ -124,38 +116,33 @@ def skip_only_logit(taste: Floats, taste_strength: float) -> Floats:
     return -2.0 * taste_strength * taste
 
 
-def _serve(
-    settings: WorldSettings,
-    viewers: Viewers,
-    videos: Videos,
-    viewer: Integers,
-    rng: np.random.Generator,
-) -> Integers:
-    """Draw a topic by the viewer's weights, then one of its videos by popularity."""
-    if settings.skip_only:
-        logit = skip_only_logit(viewers.first_tastes, settings.taste_strength)
-        weights = 1.0 + np.exp(logit)  # = 1 / (1 - p_glance)
-    else:
-        weights = np.exp(SERVING_LEAN * viewers.first_tastes)
-    topic = _draw_by_group(weights, viewer, rng)
-    by_topic = np.argsort(videos.topics[:, 0], kind="stable")
-    mass = np.cumsum(videos.popularity[by_topic])
-    ends = np.searchsorted(videos.topics[by_topic, 0], np.arange(settings.topics), side="right")
-    upper = mass[ends - 1]
-    lower = np.concatenate([[0.0], upper[:-1]])
-    wanted = lower[topic] + rng.random(viewer.size) * (upper - lower)[topic]
-    place = np.minimum(np.searchsorted(mass, wanted, side="right"), ends[topic] - 1)
-    video: Integers = by_topic[place]
-    return video
+class TasteServing:
+    """Draws a topic by the viewer's weights, then one of its videos by popularity."""
 
+    def __init__(self, settings: WorldSettings, viewers: Viewers, videos: Videos) -> None:
+        if settings.skip_only:
+            logit = skip_only_logit(viewers.first_tastes, settings.taste_strength)
+            weights = 1.0 + np.exp(logit)  # = 1 / (1 - p_glance)
+        else:
+            weights = np.exp(SERVING_LEAN * viewers.first_tastes)
+        below = np.cumsum(weights, axis=1)
+        self._below = (below / below[:, -1:] + np.arange(len(weights))[:, None]).ravel()
+        self._by_topic = np.argsort(videos.topics[:, 0], kind="stable")
+        self._mass = np.cumsum(videos.popularity[self._by_topic])
+        first_topic = videos.topics[self._by_topic, 0]
+        self._ends = np.searchsorted(first_topic, np.arange(settings.topics), side="right")
+        self._topics = settings.topics
 
-def _draw_by_group(weights: Floats, group: Integers, rng: np.random.Generator) -> Integers:
-    """Draw a column of `weights` (G, K) for each `group` (N,), in proportion to its row."""
-    below = np.cumsum(weights, axis=1)
-    below = below / below[:, -1:] + np.arange(len(weights))[:, None]
-    drawn = np.searchsorted(below.ravel(), group + rng.random(group.size), side="right")
-    column: Integers = np.minimum(drawn - group * weights.shape[1], weights.shape[1] - 1)
-    return column
+    def draw(self, viewer: Integers, rng: np.random.Generator) -> Integers:
+        """Draw a video for each viewer, (N,)."""
+        drawn = np.searchsorted(self._below, viewer + rng.random(viewer.size), side="right")
+        topic = np.minimum(drawn - viewer * self._topics, self._topics - 1)
+        upper = self._mass[self._ends - 1]
+        lower = np.concatenate([[0.0], upper[:-1]])
+        wanted = lower[topic] + rng.random(viewer.size) * (upper - lower)[topic]
+        place = np.searchsorted(self._mass, wanted, side="right")
+        video: Integers = self._by_topic[np.minimum(place, self._ends[topic] - 1)]
+        return video
 
 
 def _draw_starts(viewer_day: Integers, days: int, rng: np.random.Generator) -> Integers:

@@ -28,7 +28,8 @@ from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
 from skipwise.simulation.clock import show_times
 from skipwise.simulation.exposure import plan_exposures
-from skipwise.simulation.population import Videos, draw_videos, draw_viewers
+from skipwise.simulation.living_log import Lived, live
+from skipwise.simulation.population import Videos, Viewers, draw_videos, draw_viewers
 from skipwise.simulation.tables import (
     describe_source,
     event_table,
@@ -130,25 +131,45 @@ class _World:
             if block:
                 rng = np.random.default_rng([self.settings.seed, block])
                 viewers = draw_viewers(settings, rng)
-            exposures = plan_exposures(settings, viewers, self.videos, rng)
-            outcomes, truth = watch(
-                settings, viewers, self.videos, exposures, rng, progress, intercept
-            )
+            lived = self._lived(settings, viewers, rng, progress, intercept)
+            exposures, outcomes, truth = lived.exposures, lived.outcomes, lived.truth
+            shown_at_ms = lived.shown_at_ms
             if intercept is None and len(truth.parts):
-                intercept = float(truth.parts[0, 0])
-            shown_at_ms = show_times(exposures, outcomes.watch_ms, rng)
+                intercept = lived.intercept
             rows = np.argsort(shown_at_ms, kind="stable")
             rows = rows[shown_at_ms[rows] < _end_ms(settings)]
             yield {
                 "events": event_table(
-                    exposures, outcomes, self.videos, shown_at_ms, rows, dataclasses.astuple(before)
+                    exposures,
+                    outcomes,
+                    self.videos,
+                    shown_at_ms,
+                    rows,
+                    dataclasses.astuple(before),
+                    settings.habits.surfaces,
                 ),
                 "truth": truth_table(truth, rows, before.events),
                 "viewers": viewer_table(viewers, before.viewers),
             }
             before.viewers += settings.viewers
-            before.requests += int(exposures.request[-1]) + 1 if exposures.request.size else 0
+            before.requests += int(exposures.request.max(initial=-1)) + 1
             before.events += rows.size
+
+    def _lived(
+        self,
+        settings: WorldSettings,
+        viewers: Viewers,
+        rng: np.random.Generator,
+        progress: Progress,
+        intercept: float | None,
+    ) -> Lived:
+        if settings.living:
+            return live(settings, viewers, self.videos, rng, progress, intercept)
+        exposures = plan_exposures(settings, viewers, self.videos, rng)
+        outcomes, truth = watch(settings, viewers, self.videos, exposures, rng, progress, intercept)
+        shown_at_ms = show_times(exposures, outcomes.watch_ms, rng)
+        found = float(truth.parts[0, 0]) if len(truth.parts) else 0.0
+        return Lived(exposures, outcomes, truth, shown_at_ms, found)
 
     @property
     def _block_viewers(self) -> int:

@@ -12,6 +12,8 @@ All forms and numbers are our own choice, set by eye to KuaiRand-Pure's shares.
 Knows `exposure`, `population`, `world`; is read by `watching` and `tables`.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from skipwise.simulation.exposure import Exposures, run_length, skip_only_logit
@@ -31,9 +33,6 @@ PART_NAMES = (
 )
 """What the logit of a glance is the sum of."""
 
-SURFACE_PARTS = np.array([-0.35, 1.9, -1.0])
-"""Part of each surface in the logit of a glance, in the order of SURFACES."""
-
 FATIGUE_PER_VIEW, LONGEST_FATIGUE = 0.15, 4
 """Part of each view of the same topic just before; views that count."""
 
@@ -49,14 +48,46 @@ def odds_before_mood(
 
     The intercept, one for the whole world, is found on these impressions where it is None.
     """
-    viewer, video = exposures.viewer, exposures.video
-    started_ms = exposures.session_starts_ms[exposures.session] + UTC_OFFSET_MS
-    days_in = started_ms / DAY_MS - FIRST_DAY
-    taste = _mean_taste(viewers, viewer, videos.topics[video], days_in)
+    started_ms = exposures.session_starts_ms[exposures.session]
+    repeats = run_length(videos.topics[exposures.video, 0], exposures.session)
+    affinity, parts = odds_of(
+        settings,
+        viewers,
+        videos,
+        Showing(exposures.viewer, exposures.video, exposures.surface, started_ms, repeats),
+    )
+    if settings.skip_only:
+        return affinity, parts
+    if intercept is None:
+        intercept = intercept_for(parts.sum(axis=1), settings.glance_share)
+    parts[:, 0] = intercept
+    return affinity, parts
+
+
+class Showing(NamedTuple):
+    """One video shown to one viewer, row by row, (N,)."""
+
+    viewer: Integers
+    video: Integers
+    surface: Integers
+    started_ms: Integers
+    """When the session began, UTC epoch."""
+    repeats: Integers
+    """Views of the same topic just before, in the same session."""
+
+
+def odds_of(
+    settings: WorldSettings, viewers: Viewers, videos: Videos, showing: Showing
+) -> tuple[Floats, Floats]:
+    """Return (N,) affinities and (N, 9) parts, those of intercept and mood still 0."""
+    viewer, video = showing.viewer, showing.video
+    started_ms = showing.started_ms + UTC_OFFSET_MS
+    taste = _mean_taste(viewers, viewer, videos.topics[video], started_ms / DAY_MS - FIRST_DAY)
     parts = np.zeros((viewer.size, len(PART_NAMES)))
     if settings.skip_only:
         parts[:, 1] = skip_only_logit(taste, settings.taste_strength)
         return settings.taste_strength * taste, parts
+    habits = settings.habits
     to_topic = settings.taste_strength * taste
     traits = viewers.author_traits[viewer] * videos.author_traits[video]
     to_author = 0.4 * settings.taste_strength * traits.sum(axis=1)
@@ -64,13 +95,12 @@ def odds_before_mood(
     parts[:, 2] = -1.3 * to_author
     parts[:, 3] = -viewers.patience[viewer]
     parts[:, 4] = -0.9 * videos.quality[video]
-    parts[:, 5] = SURFACE_PARTS[exposures.surface]
-    repeats = run_length(videos.topics[video, 0], exposures.session)
-    parts[:, 6] = FATIGUE_PER_VIEW * np.minimum(repeats, LONGEST_FATIGUE)
+    if habits.duration_logit:
+        longer = np.log(videos.duration_ms[video] / (1000.0 * habits.duration_median_s))
+        parts[:, 4] += habits.duration_logit * longer
+    parts[:, 5] = np.array(habits.surface_logits)[showing.surface]
+    parts[:, 6] = FATIGUE_PER_VIEW * np.minimum(showing.repeats, LONGEST_FATIGUE)
     parts[:, 7] = -0.2 * np.cos(2.0 * np.pi * (started_ms / DAY_MS - 21.0 / 24.0))  # calm at 21 h
-    if intercept is None:
-        intercept = _intercept(parts.sum(axis=1), settings.glance_share)
-    parts[:, 0] = intercept
     return to_topic + to_author, parts
 
 
@@ -89,7 +119,7 @@ def _mean_taste(viewers: Viewers, viewer: Integers, topics: Integers, days_in: F
     return total
 
 
-def _intercept(logits: Floats, wanted_share: float) -> float:
+def intercept_for(logits: Floats, wanted_share: float) -> float:
     """Find, by bisection, what to add so that the mean of the sigmoids is as wanted."""
     low, high = -20.0, 20.0
     for _ in range(40):

@@ -110,7 +110,8 @@ def draw_viewers(settings: WorldSettings, rng: np.random.Generator) -> Viewers:
         first_tastes=first_tastes,
         later_tastes=later_tastes,
         author_traits=rng.standard_normal((viewers, AUTHOR_TRAITS)),
-        patience=0.6 * rng.standard_normal(viewers) + 0.3 * (age_group - 0.8),
+        patience=settings.habits.patience_spread * rng.standard_normal(viewers)
+        + 0.3 * (age_group - 0.8),
         activity=np.exp(spread * rng.standard_normal(viewers) - spread**2 / 2),
         age_group=age_group,
         num_followed=rng.geometric(0.05, size=viewers) - 1,
@@ -124,8 +125,9 @@ def draw_videos(settings: WorldSettings, rng: np.random.Generator) -> Videos:
     author = rng.choice(settings.authors, size=videos, p=sizes / sizes.sum())
     traits = rng.standard_normal((settings.authors, AUTHOR_TRAITS)) / np.sqrt(AUTHOR_TRAITS)
     kind = (rng.random(videos) < 0.08).astype(np.int64)
-    quality = 0.5 * rng.standard_normal(videos) - 0.8 * kind
-    duration_s = np.exp(np.log(70.0) + 0.8 * rng.standard_normal(videos))
+    quality = settings.habits.quality_spread * rng.standard_normal(videos) - 0.8 * kind
+    median_s, spread = settings.habits.duration_median_s, settings.habits.duration_spread
+    duration_s = np.exp(np.log(median_s) + spread * rng.standard_normal(videos))
     first_instant = FIRST_DAY * DAY_MS - UTC_OFFSET_MS
     return Videos(
         topics=_draw_topics(settings, rng),

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skipwise.events.schema import ExtraColumn, SourceDescription
-from skipwise.simulation.exposure import SURFACES, Exposures
+from skipwise.simulation.exposure import Exposures
+from skipwise.simulation.habits import Habits
 from skipwise.simulation.odds import PART_NAMES
 from skipwise.simulation.population import AGE_GROUPS, KINDS, Integers, Videos, Viewers
 from skipwise.simulation.watching import FLAG_NAMES, Outcomes, Truth
@@ -41,6 +42,7 @@ def event_table(
     shown_at_ms: Integers,
     rows: Integers,
     before: tuple[int, int, int] = (0, 0, 0),
+    surfaces: tuple[str, ...] = Habits().surfaces,
 ) -> pa.Table:
     """Build the event table.
 
@@ -51,6 +53,7 @@ def event_table(
         shown_at_ms: (N,) UTC epoch milliseconds.
         rows: (K,) places in the plan, in the order of the log.
         before: Viewers, requests and events of the blocks before this one.
+        surfaces: Their names.
     """
     viewers_before, requests_before, events_before = before
     shown, video = shown_at_ms[rows], exposures.video[rows]
@@ -66,7 +69,7 @@ def event_table(
             "shown_at_ms": shown,
             "watch_ms": outcomes.watch_ms[rows],
             "duration_ms": videos.duration_ms[video],
-            "surface": _words(SURFACES, exposures.surface[rows]),
+            "surface": _words(surfaces, exposures.surface[rows]),
             "request_id": _ids("r", exposures.request[rows] + requests_before),
             "position": exposures.position[rows].astype(np.int32),
             **flags,

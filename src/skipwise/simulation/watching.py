@@ -4,7 +4,7 @@
 
 One watch, w seconds of a video of d >= 5 s:
 
-    glance    with p = sigmoid(sum of the parts of `odds`): w uniform in [0, 3)
+    glance    with p = sigmoid(sum of the parts of `odds`): w = 3 u^g, u uniform, g = 1
     stay      w = 3 + X, X with survival exp(-sqrt(x / scale)): interest is lost ever more slowly
     finish    where 3 + X >= d: w = d and up to half a second, or now and then a second watch
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from skipwise.progress import Progress
 from skipwise.simulation.exposure import Exposures
+from skipwise.simulation.habits import Habits
 from skipwise.simulation.odds import odds_before_mood, sigmoid
 from skipwise.simulation.population import Floats, Integers, Videos, Viewers
 from skipwise.simulation.world import WorldSettings
@@ -31,14 +32,8 @@ from skipwise.simulation.world import WorldSettings
 GLANCE_MS = 3000
 """A glance ends before this."""
 
-SCALE_S = 30.0
-"""Typical scale of the time a viewer stays beyond a glance."""
-
 FINISH_JITTER_MS = 500
 """A finished watch may run on for less than this."""
-
-REWATCH_SHARE = 0.08
-"""Share of finished watches that go on, for a uniform part of the video."""
 
 MOOD_PER_GLANCE, LONGEST_MOOD, MEAN_MOOD = 0.2, 4, 0.65
 """Part of each glance just before; glances that count; their mean number if 40 % are glances."""
@@ -99,14 +94,20 @@ def watch(
     )
     p_glance = sigmoid(parts.sum(axis=1))
     duration_ms = videos.duration_ms[exposures.video]
-    scale_s = _scale_s(settings, affinity, videos.quality[exposures.video])
-    watch_ms = _watch_ms(glanced, scale_s, duration_ms, rng)
-    flags = rng.random((glanced.size, len(FLAG_NAMES))) < _p_flags(settings, affinity, glanced)
+    scale_s = stay_scale_s(settings, affinity, videos, exposures.video)
+    watch_ms = draw_watch_ms(settings.habits, glanced, scale_s, duration_ms, rng)
+    flags = rng.random((glanced.size, len(FLAG_NAMES))) < p_flags(settings, affinity, glanced)
     outcomes = Outcomes(watch_ms=watch_ms, flags=flags)
     if settings.shuffle_outcomes:
         dealt = rng.permutation(glanced.size)
         outcomes = replace(outcomes, watch_ms=watch_ms[dealt], flags=flags[dealt])
-    expected_s = expected_watch_s(p_glance, scale_s, duration_ms / 1000.0)
+    expected_s = expected_watch_s(
+        p_glance,
+        scale_s,
+        duration_ms / 1000.0,
+        settings.habits.rewatch_share,
+        settings.habits.glance_shape,
+    )
     truth = Truth(p_glance=p_glance, expected_watch_s=expected_s, affinity=affinity, parts=parts)
     return outcomes, truth
 
@@ -144,19 +145,27 @@ def leave_at_once(
     return glanced, mood
 
 
-def expected_watch_s(p_glance: Floats, scale_s: Floats, duration_s: Floats) -> Floats:
+def expected_watch_s(
+    p_glance: Floats,
+    scale_s: Floats,
+    duration_s: Floats,
+    rewatch_share: float = 0.08,
+    glance_shape: float = 1.0,
+) -> Floats:
     """Return the mean of the watch process above.
 
-        E[w] = p 1.5 + (1 - p) (3 + 2 s (1 - (1 + x) e^-x) + e^-x (jitter / 2 + r d / 2)),
+        E[w] = p 3 / (1 + g) + (1 - p) (3 + 2 s (1 - (1 + x) e^-x) + e^-x (jitter / 2 + r d / 2)),
         x = sqrt((d - 3) / s)
 
     where the middle term is the integral of exp(-sqrt(t / s)) over 0 <= t <= d - 3 (substitute
-    u = sqrt(t / s)) and r is REWATCH_SHARE.
+    u = sqrt(t / s)), r is the share of rewatches and g the shape of glances.
 
     Args:
         p_glance: (N,) probability of a glance.
         scale_s: (N,) seconds, > 0.
         duration_s: (N,) seconds, >= 3.
+        rewatch_share: `Habits.rewatch_share`.
+        glance_shape: `Habits.glance_shape`.
 
     Returns:
         (N,) seconds.
@@ -165,32 +174,47 @@ def expected_watch_s(p_glance: Floats, scale_s: Floats, duration_s: Floats) -> F
     reach = np.sqrt((duration_s - glance_s) / scale_s)
     finishes = np.exp(-reach)
     stays_s = 2.0 * scale_s * (1.0 - (1.0 + reach) * finishes)
-    runs_on_s = FINISH_JITTER_MS / 2000.0 + REWATCH_SHARE * duration_s / 2.0
+    runs_on_s = FINISH_JITTER_MS / 2000.0 + rewatch_share * duration_s / 2.0
     stayed_s = glance_s + stays_s + finishes * runs_on_s
-    return p_glance * glance_s / 2.0 + (1.0 - p_glance) * stayed_s
+    return p_glance * glance_s / (1.0 + glance_shape) + (1.0 - p_glance) * stayed_s
 
 
-def _scale_s(settings: WorldSettings, affinity: Floats, quality: Floats) -> Floats:
+def stay_scale_s(
+    settings: WorldSettings, affinity: Floats, videos: Videos, video: Integers
+) -> Floats:
+    """Return the scale of the time each viewer stays beyond a glance, (N,) seconds."""
+    habits = settings.habits
     if settings.skip_only:
-        return np.full(affinity.size, SCALE_S)
-    return SCALE_S * np.exp(0.6 * affinity + 0.4 * quality)
+        return np.full(affinity.size, habits.stay_scale_s)
+    scale_s = habits.stay_scale_s * np.exp(0.6 * affinity + 0.4 * videos.quality[video])
+    if habits.stay_by_duration:
+        longer = videos.duration_ms[video] / (1000.0 * habits.duration_median_s)
+        scale_s = scale_s * longer**habits.stay_by_duration
+    return scale_s
 
 
-def _watch_ms(
-    glanced: NDArray[np.bool_], scale_s: Floats, duration_ms: Integers, rng: np.random.Generator
+def draw_watch_ms(
+    habits: Habits,
+    glanced: NDArray[np.bool_],
+    scale_s: Floats,
+    duration_ms: Integers,
+    rng: np.random.Generator,
 ) -> Integers:
     """Draw whole milliseconds: below GLANCE_MS for a glance, never below it otherwise."""
     glance_ms = rng.integers(0, GLANCE_MS, size=glanced.size)
+    if habits.glance_shape != 1.0:
+        part = (glance_ms / GLANCE_MS) ** habits.glance_shape
+        glance_ms = np.minimum(np.rint(GLANCE_MS * part), GLANCE_MS - 1).astype(np.int64)
     stay_ms = GLANCE_MS + 1000.0 * scale_s * rng.exponential(size=glanced.size) ** 2
     jitter_ms = rng.integers(0, FINISH_JITTER_MS, size=glanced.size)
-    again = rng.random(glanced.size) < REWATCH_SHARE
+    again = rng.random(glanced.size) < habits.rewatch_share
     again_ms = np.where(again, rng.random(glanced.size) * duration_ms, 0.0)
     finish_ms = duration_ms + jitter_ms + again_ms
     stayed_ms = np.where(stay_ms >= duration_ms, finish_ms, stay_ms)
     return np.where(glanced, glance_ms, stayed_ms).astype(np.int64)
 
 
-def _p_flags(settings: WorldSettings, affinity: Floats, glanced: NDArray[np.bool_]) -> Floats:
+def p_flags(settings: WorldSettings, affinity: Floats, glanced: NDArray[np.bool_]) -> Floats:
     """Return (N, 5) probabilities of explicit feedback after this watch."""
     if settings.skip_only:
         return np.zeros((glanced.size, len(FLAG_NAMES)))

@@ -8,14 +8,15 @@
 - In a `shuffle_outcomes` world nothing can be learnt: outcomes were dealt out anew to all
   impressions.
 
-Knows `settings`; is read by every file of this folder.
+Knows `habits`; is read by every file of this folder.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 
 from skipwise.errors import SettingError
 from skipwise.settings import check_setting
+from skipwise.simulation.habits import Habits
 
 TIME_ZONE = "Asia/Shanghai"
 """Where simulated viewers live; it knows no daylight saving time."""
@@ -70,6 +71,13 @@ class WorldSettings:
     skip_only: bool = False
     """Let tastes show through skips alone: see `population` and `exposure` for how."""
 
+    living: bool = False
+    """Let outcomes decide what comes next: a bored viewer leaves sooner and comes back less (see
+    `living`); otherwise all sessions are drawn beforehand."""
+
+    habits: Habits = field(default_factory=Habits)
+    """What is typical of everyone."""
+
     shuffle_outcomes: bool = False
     """Deal the outcomes out anew to all impressions, so that nothing predicts a glance. (Whether a
     watch was long or finished still depends on the duration it fell upon.)"""
@@ -96,6 +104,11 @@ class WorldSettings:
             raise SettingError(
                 f"videos = {self.videos}, must be >= topics = {self.topics}, as every topic needs "
                 "a video. Raise videos or lower topics."
+            )
+        if self.living and (self.skip_only or self.shuffle_outcomes):
+            raise SettingError(
+                "living = true goes with neither skip_only nor shuffle_outcomes, where nothing may "
+                "depend on outcomes. Set one of them to false."
             )
         if self.skip_only and self.random_share > 0:
             raise SettingError(
