@@ -17,6 +17,7 @@ from scipy.stats import binomtest
 from tests.experiments.planted import DEFINITION, made_panel, reassigned
 
 from skipwise.experiments.analysis import effects_on, plan, ratio_p_value
+from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.verdict import RATIO_ALARM
 
 SHORT = bool(os.environ.get("SHORT"))
@@ -32,7 +33,7 @@ def main() -> None:
     definition = dataclasses.replace(DEFINITION, days=DAYS, minimum_viewers=100)
     rows = [*false_alarms(definition), *power(definition), *ratio_alarms()]
     for row in rows:
-        print(f"{row['what']:58} {row['share']:7.1%}  ({row['low']:.1%} to {row['high']:.1%})")
+        print(f"{row['what']:90} {row['share']:7.1%}  ({row['low']:.1%} to {row['high']:.1%})")
     OUT.parent.mkdir(exist_ok=True)
     machine = {"machine": platform.platform(), "seeds": [0], "runs": RUNS}
     OUT.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
@@ -68,12 +69,24 @@ def power(definition):  # type: ignore[no-untyped-def]
     many = 50_000  # variances of viewers so unlike each other are known from many alone
     whole = plan(made_panel(rng, viewers=many, days=DAYS), definition)[0].detectable
     lift = whole * (many / 1000) ** 0.5
-    runs, found = RUNS // 2, 0
-    for _ in range(runs):
-        panel = made_panel(rng, viewers=1000, days=DAYS, lift=lift)
-        effect = effects_on(panel, definition, DAYS - 1, METRICS[:1])[0]
-        found += effect.p_value < definition.alpha
-    return [_row(f"planted {lift:.1%} of watch time, planned power 80 %", found, runs)]
+    watch, added, scaled = PARTS.index("watch_s"), 0, 0
+    for _ in range(RUNS):
+        panel = made_panel(rng, viewers=1000, days=DAYS)
+        mean = panel.sums[watch].mean(axis=1, keepdims=True)
+        more = panel.sums.copy()
+        more[watch] += lift * mean * (panel.variant == 1)
+        added += _found(dataclasses.replace(panel, sums=more), definition)
+        scaled += _found(made_panel(rng, viewers=1000, days=DAYS, lift=lift), definition)
+    what = f"planted {lift:.1%} of mean watch time, planned power 80 %"
+    return [
+        _row(f"{what}: the same for everyone", added, RUNS),
+        _row(f"{what}: in proportion, so the variance grows too", scaled, RUNS),
+    ]
+
+
+def _found(panel, definition):  # type: ignore[no-untyped-def]
+    effect = effects_on(panel, definition, DAYS - 1, METRICS[:1])[0]
+    return effect.p_value < definition.alpha
 
 
 def ratio_alarms():  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
 """A random log of living viewers, with the true odds of every candidate."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def random_slates(*, viewers: int, steps: int, candidates: int, seed: int) -> Ra
     everyone = np.arange(viewers)
     crowd.begin(everyone)
     started = np.full(viewers * candidates, FIRST_DAY * DAY_MS)
-    rows: list[tuple[NDArray[np.int64], Floats, Floats]] = []
+    rows: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
     for _ in range(steps):
         video = rng.integers(0, settings.videos, size=(viewers, candidates))
         surface = rng.integers(0, 3, size=viewers)
