@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from deepctr_torch.inputs import SparseFeat, VarLenSparseFeat
 from deepctr_torch.models import DIN
+
 from loop import measure, rows_of
 
 WIDTH = 32

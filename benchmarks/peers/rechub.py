@@ -4,10 +4,11 @@ import sys
 from pathlib import Path
 
 import torch
-from loop import measure, rows_of
 from torch_rechub.basic.features import DenseFeature, SequenceFeature, SparseFeature
 from torch_rechub.models.multi_task import MMOE, PLE
 from torch_rechub.models.ranking import DIN
+
+from loop import measure, rows_of
 
 WIDTH = 32
 

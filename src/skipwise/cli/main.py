@@ -1,7 +1,7 @@
 """The command line: one thin command per stage, and how their mistakes are told.
 
     skipwise simulate | inspect | prepare | train | evaluate | report | serve | key | demo
-             experiment check | assign | analyse | report
+             experiment check | assign | analyse | report; loop
 
 - Results go to stdout, bars and messages to stderr; in a pipe there are no bars.
 - A user's mistake is told in one paragraph, with exit code 2; Ctrl-C leaves with 130.
@@ -22,6 +22,7 @@ from skipwise.cli.experiments import experiment_app
 from skipwise.cli.launch import start_anew_with_jemalloc
 from skipwise.cli.learning import evaluate_command, report_command, train_command
 from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
+from skipwise.cli.loop import loop_command
 from skipwise.cli.serving import key_command, serve_command
 from skipwise.errors import SkipwiseError
 
@@ -76,6 +77,7 @@ for _name, _command in (
     ("report", report_command),
     ("serve", serve_command),
     ("key", key_command),
+    ("loop", loop_command),
     ("demo", demo),
 ):
     app.command(_name)(told_plainly(_command))

@@ -45,7 +45,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: skipwise serve run --data dataset --workers 2
     """
-    _check_installed()
+    check_serving_installed()
     from skipwise.serving.serve import Service, ServiceSettings, serve
 
     service = Service(
@@ -77,13 +77,14 @@ def key_command(
 
     Example: skipwise key app --keys keys.json --scopes feed,events
     """
-    _check_installed()
+    check_serving_installed()
     from skipwise.serving.trust import add_key
 
     typer.echo(add_key(keys, name, [scope.strip() for scope in scopes.split(",")]))
 
 
-def _check_installed() -> None:
+def check_serving_installed() -> None:
+    """Refuse, with the remedy, where the extra `serve` is not installed."""
     try:
         import msgspec  # noqa: F401
         import starlette  # noqa: F401

@@ -1,0 +1,140 @@
+"""Living viewers served by real engines: in process, and over HTTP for a short form."""
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from skipwise.errors import ExperimentError, StateError
+from skipwise.experiments.assignment import assign
+from skipwise.experiments.definition import Definition, Goal, Variant
+from skipwise.features.dataset import Dataset
+from skipwise.loop.arms import HttpArm
+from skipwise.loop.closed import crowd_of, loop_settings, read_world, run_closed_loop
+from skipwise.loop.days import Clock, Loop
+from skipwise.model.score import ScoreWeights, save_score_weights
+from skipwise.serving.serve import Service
+from skipwise.serving.wire import EventBatch
+from skipwise.settings import apply_settings
+from skipwise.simulation.world import FIRST_DAY, WorldSettings
+from tests.serving.running import running
+from tests.training.trained import short_run
+from tests.worlds import prepared_world
+
+WORLD = WorldSettings(
+    viewers=60,
+    videos=120,
+    authors=20,
+    topics=6,
+    days=3,
+    living=True,
+    views_per_viewer_day=10,
+    seed=4,
+)
+DEFINITION = Definition(
+    name="scores",
+    start="2024-03-07",
+    days=1,
+    variants=(
+        Variant(name="control", share=0.4, model="run"),
+        Variant(name="treatment", share=0.4, model="run", score="skip.json"),
+    ),
+    metrics=(Goal(name="watch_per_viewer"),),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world, its dataset, a run, and weights that count skips alone."""
+    folder = tmp_path_factory.mktemp("loop")
+    dataset = prepared_world(folder, WORLD)
+    short_run(Dataset.open(dataset.path), folder / "run", "passes_at_most=1")
+    save_score_weights(folder / "skip.json", ScoreWeights(glance_power=50.0, watch_power=0.0))
+    return folder
+
+
+def looped(made: Path, out: Path, seed: int = 0) -> Path:
+    definition = dataclasses.replace(DEFINITION, folder=made)
+    small = apply_settings(loop_settings(seed), {"slate": {"candidates": 30, "explore_share": 0.1}})
+    run_closed_loop(made / "log", made / "DATASET", definition, out, seed=seed, settings=small)
+    return out
+
+
+def test_a_day_goes_round_and_comes_back_the_same(made: Path, tmp_path: Path) -> None:
+    first = looped(made, tmp_path / "first")
+    events = pq.read_table(first / "events.parquet")
+    before = pq.read_table(made / "log" / "events.parquet")
+    assert events.slice(0, before.num_rows).equals(before)
+    own = events.slice(before.num_rows).to_pylist()
+    assert len(own) > 200
+    assert {event["day"] for event in own} <= {FIRST_DAY + 3, FIRST_DAY + 4}
+    ids = sorted({event["viewer_id"] for event in own})
+    variants = dict(zip(ids, assign(DEFINITION, ids), strict=True))
+    assert all(event["variant"] == variants[event["viewer_id"]] for event in own)
+    assert {event["variant"] for event in own} == {"control", "treatment", None}
+    truth = pq.read_table(first / "truth.parquet")
+    assert truth["source_order"].to_pylist() == [event["source_order"] for event in own]
+    glance = np.array([event["watch_ms"] < 3000 for event in own])
+    p = np.asarray(truth["p_glance"])
+    assert abs(glance.mean() - p.mean()) < 4 * np.sqrt((p * (1 - p)).sum()) / p.size
+    random = [event for event in own if event["policy"] == "random"]
+    assert 0.03 < len(random) / len(own) < 0.2
+    assert all(0 < event["propensity"] < 1 for event in random)
+    again = looped(made, tmp_path / "again")
+    assert (again / "events.parquet").read_bytes() == (first / "events.parquet").read_bytes()
+    other = looped(made, tmp_path / "other", seed=1)
+    assert (other / "events.parquet").read_bytes() != (first / "events.parquet").read_bytes()
+
+
+def test_views_in_the_loop_never_overlap_and_nothing_is_shown_twice(
+    made: Path, tmp_path: Path
+) -> None:
+    events = pq.read_table(looped(made, tmp_path / "out") / "events.parquet").to_pylist()
+    seen = sorted(events, key=lambda event: (event["viewer_id"], event["shown_at_ms"]))
+    for one, two in itertools.pairwise(seen):
+        if one["viewer_id"] == two["viewer_id"]:
+            assert one["shown_at_ms"] + one["watch_ms"] <= two["shown_at_ms"]
+    served = [(e["viewer_id"], e["video_id"]) for e in events if e["day"] >= FIRST_DAY + 3]
+    assert len(set(served)) == len(served)  # the state knew of every view before the next request
+
+
+def test_the_same_loop_over_http(made: Path, tmp_path: Path) -> None:
+    service = Service(
+        run=made / "run", data=made / "DATASET", state=f"sqlite:{tmp_path / 'state.db'}"
+    )
+    crowd = crowd_of(read_world(made / "log"), np.random.default_rng(0))
+    with running(service) as client:
+        arm = HttpArm(str(client.base_url))
+        loop = Loop(
+            crowd=crowd,
+            arms={"control": arm},
+            variant_of=[None] * WORLD.viewers,
+            clock=Clock(),
+            rng=np.random.default_rng(1),
+        )
+        rows = list(itertools.islice(loop.live_day(3), 40))
+        arm.close()
+        number = sum(row["video"].size for row in rows)
+        assert number > 50
+        viewer = int(rows[0]["viewer"][0])
+        held = client.ask("GET", f"/v1/viewers/u{viewer}")
+        assert held["events"][-1]["shown_at_ms"] >= int(rows[0]["shown_at_ms"][0])
+    gone = HttpArm("http://127.0.0.1:9")
+    with pytest.raises(StateError, match="cannot be reached"):
+        gone.keep(EventBatch())
+
+
+def test_what_does_not_fit_the_world_is_refused(made: Path, tmp_path: Path) -> None:
+    late = dataclasses.replace(DEFINITION, start="2024-03-09", folder=made)
+    with pytest.raises(ExperimentError, match="must be 2024-03-07, the day after"):
+        run_closed_loop(made / "log", made / "DATASET", late, tmp_path / "out")
+    with pytest.raises(ExperimentError, match=r"holds no world\.json"):
+        read_world(tmp_path)
+    (tmp_path / "world.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ExperimentError, match="do not live"):
+        read_world(tmp_path)
+    with pytest.raises(ExperimentError, match="more than the loop can hold"):
+        crowd_of(WorldSettings(viewers=1_000_000, living=True), np.random.default_rng(0))
