@@ -127,7 +127,7 @@ def run_world(seed: int) -> dict[str, Any]:
     prepare(read_log(folder / "world", connection), connection, folder / "dataset")
     dataset = Dataset.open(folder / "dataset")
     for name, words in MODELS.items():
-        budget = ("passes_at_most=2", "refit=false") if SHORT else ("passes_at_most=6",)
+        budget = (f"passes_at_most={2 if SHORT else 4}", "refit=false")
         settings = apply_settings(
             preset("tiny"), parse_overrides([*words, *budget, f"seed={seed}"])
         )

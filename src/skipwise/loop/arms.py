@@ -22,6 +22,7 @@ import msgspec
 from skipwise.errors import StateError
 from skipwise.experiments.definition import Definition
 from skipwise.features.dataset import Dataset
+from skipwise.features.known import clock_day_of
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.serving.engine import Engine, ServeSettings
 from skipwise.serving.models import Models, load_model
@@ -126,9 +127,13 @@ def open_arms(
         prepare_state(runs[0], dataset, store, settings.state)
         first = open_engine(runs[0], dataset, store, settings, clock)
         opened, arms = Dataset.open(dataset), {}
+
+        def today() -> int:
+            return clock_day_of(clock(), first.world.rules.time_zone)
+
         for variant, run in zip(definition.variants, runs, strict=True):
-            model = load_model(run, first.world, opened, settings.backend)
-            models = Models(model, first.world, store, opened)
+            model = load_model(run, first.world, opened, settings.backend, day=today())
+            models = Models(model, first.world, store, opened, today)
             engine = Engine(first.world, store, models, settings, clock)
             path = definition.folder / variant.score
             engine.weights = load_score_weights(path) if variant.score else ScoreWeights()
