@@ -3,13 +3,20 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup spark demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-growth fuzz soak clean
+.PHONY: setup distributed spark demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here; Skipwise needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# TorchRec, for `torchrun -m skipwise train`: without its own dependencies, which ask for CUDA.
+distributed: .venv/.distributed
+.venv/.distributed: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[distributed]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchrec==1.8.0
 	@touch $@
 
 # Spark and what Ibis needs for it: the extra [spark]. Java 17 or 21 must be there.

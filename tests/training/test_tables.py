@@ -26,7 +26,8 @@ def test_a_step_is_row_wise_adagrad_and_leaves_other_rows_alone() -> None:
         gradient = torch.zeros(5, 2)
         gradient[2], gradient[4] = weights_KD[0] + weights_KD[2], weights_KD[1]
         assert tables.square_norm() == pytest.approx(float(gradient.square().sum()))
-        tables.step(scale, share)
+        tables.set_pace(share)
+        tables.step(scale)
         state += (gradient * scale).square().mean(1)
         moved = gradient * scale / (state.sqrt() + 1e-8).unsqueeze(1)
         expected -= 0.1 * share * moved
@@ -38,7 +39,7 @@ def test_a_batch_that_touches_no_row_moves_none() -> None:
     table = nn.Embedding(5, 2)
     tables, before = SparseTables([table], learning_rate=0.1), table.weight.detach().clone()
     assert tables.square_norm() == 0
-    tables.step(1.0, 1.0)
+    tables.step(1.0)
     assert torch.equal(table.weight.detach(), before)
 
 

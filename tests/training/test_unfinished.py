@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from skipwise.errors import StorageError
 from skipwise.training.checkpoint import write_tensors
-from skipwise.training.unfinished import Checkpoints, load_unfinished
+from skipwise.training.unfinished import Checkpoints, find_unfinished
 
 
 def save(checkpoints: Checkpoints, step: int, *, wait: bool = True) -> None:
@@ -27,9 +28,9 @@ def test_only_the_last_few_are_kept_whoever_wrote_them(tmp_path: Path) -> None:
     assert names(tmp_path) == [
         f"state-00000{number}.{kind}" for number in (3, 4) for kind in ("json", "safetensors")
     ]
-    tensors, position = load_unfinished(tmp_path)
-    assert position["step"] == 8
-    assert tensors["weights"].tolist() == [8.0, 8.0]
+    found = find_unfinished(tmp_path)
+    assert found.position["step"] == 8
+    assert load_file(found.state)["weights"].tolist() == [8.0, 8.0]
 
 
 def test_what_changes_after_the_copy_is_not_written(
@@ -51,7 +52,7 @@ def test_what_changes_after_the_copy_is_not_written(
     weights.zero_()
     moved.set()
     checkpoints.finish()
-    assert load_unfinished(tmp_path)[0]["weights"].tolist() == [1.0, 1.0, 1.0]
+    assert load_file(find_unfinished(tmp_path).state)["weights"].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_a_full_disk_is_told_at_the_next_call(
@@ -67,7 +68,7 @@ def test_a_full_disk_is_told_at_the_next_call(
     save(checkpoints, 2, wait=False)
     with pytest.raises(StorageError, match="the disk is full"):
         checkpoints.finish()
-    assert load_unfinished(tmp_path)[1]["step"] == 1
+    assert find_unfinished(tmp_path).position["step"] == 1
 
 
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:

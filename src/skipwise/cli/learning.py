@@ -33,6 +33,7 @@ from skipwise.evaluation.tables import (
 from skipwise.features.dataset import Dataset
 from skipwise.features.visibility import MODES, Mode
 from skipwise.model.score import ScoreWeights, load_score_weights
+from skipwise.progress import SILENT
 from skipwise.settings import check_choice
 from skipwise.storage import write_json
 
@@ -60,18 +61,49 @@ def train_command(
 
     Example: skipwise train dataset --out run --until 2022-05-01 seed=1
     """
-    from skipwise.training.checkpoint import RUN_FILE
     from skipwise.training.fit import train
+    from skipwise.training.processes import joined
     from skipwise.training.settings import PRESETS, preset, size_for
 
     check_choice("--preset", size, ("auto", *PRESETS))
     opened = Dataset.open(dataset)
     last_day = None if until is None else day_from(until, "--until")
-    if size == "auto":
-        num_events = int(opened.description["num_timed_events"])
-        size = size_for(num_events)
-        _say_size(size, num_events)
-    settings = settings_from(preset(size), config, overrides)
+    num_events = int(opened.description["num_timed_events"])
+    settings = settings_from(
+        preset(size_for(num_events) if size == "auto" else size), config, overrides
+    )
+    with joined(device=settings.device) as processes:
+        resume = resume or (processes.restarts > 0 and _is_unfinished(out))
+        _check_out(out, resume=resume, replace=replace)
+        processes.wait()  # all have looked before one writes
+        if processes.first:
+            if size == "auto":
+                _say_size(size_for(num_events), num_events)
+            open_console(stderr=True).print(allocator(os.environ), soft_wrap=True)
+        train(
+            opened,
+            out,
+            settings,
+            last_day=last_day,
+            resume=resume,
+            processes=processes,
+            progress=ConsoleProgress() if processes.first else SILENT,
+            report=_show_pass if processes.first else None,
+        )
+        if processes.first:
+            _show_run(out)
+
+
+def _is_unfinished(out: Path) -> bool:
+    from skipwise.training.unfinished import FOLDER, described
+
+    return bool(described(out / FOLDER))
+
+
+def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
+    """Refuse to write over what is there unless it was said."""
+    from skipwise.training.checkpoint import RUN_FILE
+
     if (out / RUN_FILE).is_file() and not replace:
         raise RunError(
             f"{out} holds a finished run already; training would replace it. "
@@ -82,17 +114,6 @@ def train_command(
             f"{out} holds unfinished training; starting anew would discard it. "
             "Go on with the same command and --resume, or say --replace."
         )
-    open_console(stderr=True).print(allocator(os.environ), soft_wrap=True)
-    train(
-        opened,
-        out,
-        settings,
-        last_day=last_day,
-        resume=resume,
-        progress=ConsoleProgress(),
-        report=_show_pass,
-    )
-    _show_run(out)
 
 
 def evaluate_command(

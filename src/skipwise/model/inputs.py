@@ -271,10 +271,13 @@ class InputLayer(nn.Module):
         )
 
     def identity_tables(self) -> list[Tensor]:
-        """Return the tables that say who a video or viewer is: the first to be overfitted."""
+        """Return the tables that say who a video or viewer is: the first to be overfitted.
+
+        A table that several processes share is none of the model's own, and not among them.
+        """
         extras = (self.video_extra.table, self.viewer_extra.table)
         tables = (self.video, self.author, self.topic, *extras)
-        return [table.weight for table in tables if table is not None]
+        return [table.weight for table in tables if isinstance(table, nn.Embedding)]
 
     def hypotheses(self) -> tuple[Tensor, Tensor]:
         """Return E_f(EFFECTIVE) and E_f(GLANCE), (D,) each: the outcomes q+ and q- suppose."""

@@ -54,6 +54,7 @@ def predict_rows(
     *,
     tokens_per_batch: int = 32_768,
     also: Mapping[str, Ask] | None = None,
+    part: tuple[int, int] = (0, 1),
     progress: Progress = SILENT,
 ) -> RowPredictions:
     """Score every candidate of a plan.
@@ -65,11 +66,13 @@ def predict_rows(
         plan: Which rows, and what each may see.
         tokens_per_batch: Bound on a batch, padding counted; memory grows with it.
         also: What else to ask of the predictions, such as the watch curve at some second.
+        part: `(rank, of)`: score the stretches that fall to one of several processes.
         progress: Who is told.
 
     Returns:
         Predictions in event-row order.
     """
+    rank, of = part
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     rows, logits, watch = [], [], []
@@ -77,8 +80,12 @@ def predict_rows(
     order = np.arange(len(plan))
     with progress.task("scoring", total=len(plan.candidate_rows), unit="impressions") as task:
         for chosen in batches_by_size(plan, order, tokens_per_batch):
-            batch = to_batch(read_stretches(dataset, plan, chosen), catalogue, device)
+            mine = chosen[rank::of]
+            whose = mine if len(mine) else chosen[:1]  # who shares tables looks up as often
+            batch = to_batch(read_stretches(dataset, plan, whose), catalogue, device)
             predictions = model(batch).predictions
+            if not len(mine):
+                continue
             rows.append(batch.row)
             logits.append(
                 torch.stack([predictions.logits[name] for name in model.objectives]).double().cpu()

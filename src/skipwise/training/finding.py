@@ -70,15 +70,15 @@ class FindingTeacher:
         told_M = torch.from_numpy(self.told[batch.day.cpu().numpy() - self.first_day])
         answered_M = (effective_M == 1) | (glance_M == 1)
         asked = torch.nonzero(answered_M & told_M.to(answered_M.device)).squeeze(1)
-        if not len(asked):
-            return scores.liking_MD.sum() * 0
-        viewers_PR, centre_loss = model.retrieval.centred(
-            model.viewer_vectors(batch, scores.past)[asked]
-        )
         sample = self._sample(batch)
         videos = video_batch(self.catalogue, sample, asked.device)
         videos_UR = model.retrieval.videos(
             model.inputs.embed_videos(videos), model.retrieval.co_watched[videos.video]
+        )
+        if not len(asked):  # looked up even so: processes with a table between them ask alike
+            return videos_UR.sum() * 0
+        viewers_PR, centre_loss = model.retrieval.centred(
+            model.viewer_vectors(batch, scores.past)[asked]
         )
         logits_PU = viewers_PR @ videos_UR.T + self._popular(model, batch, asked, sample)
         others_PU = self._own_others(batch, videos.code, asked)

@@ -23,29 +23,24 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.features.stretches import Plan, View, plan_stretches
-from skipwise.features.vocabulary import Catalogue, Vocabulary, bind, learn_vocabulary
-from skipwise.labels.grid import NUM_BINS, grid_bin
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
 from skipwise.storage import replace_file
-from skipwise.training.checkpoint import (
-    PROGRESS_FILE,
-    build_model,
-    dataset_facts,
-    save_run,
-)
-from skipwise.training.co_watching import co_watched_vectors
-from skipwise.training.finding import FindingTeacher
+from skipwise.training.checkpoint import PROGRESS_FILE, dataset_facts, save_run
 from skipwise.training.learner import Learner
 from skipwise.training.loader import ReadAhead
-from skipwise.training.machine import chosen_device, interrupts_noted
+from skipwise.training.machine import interrupts_noted
+from skipwise.training.outset import Outset, set_out
+from skipwise.training.processes import ALONE, Processes, code_digest
 from skipwise.training.settings import TrainSettings
-from skipwise.training.unfinished import FOLDER, Checkpoints, load_unfinished
+from skipwise.training.shared_checkpoints import SharedCheckpoints, fill_from
+from skipwise.training.unfinished import FOLDER, Checkpoints, find_unfinished
 from skipwise.training.views import draw_views
 from skipwise.training.window import TrainingWindow, learnable_objectives, training_window
 
@@ -74,6 +69,7 @@ def train(
     *,
     last_day: int | None = None,
     resume: bool = False,
+    processes: Processes = ALONE,
     progress: Progress = SILENT,
     report: Report | None = None,
 ) -> None:
@@ -85,6 +81,7 @@ def train(
         settings: Everything that can be chosen.
         last_day: Last day to learn from (inclusive); None = the dataset's last.
         resume: Go on from where an earlier call in `out` was broken off.
+        processes: Who trains it together (`joined`); the first one writes.
         progress: Who is told how far it is.
         report: Is given one dict per finished pass (what `progress.jsonl` holds).
 
@@ -97,12 +94,14 @@ def train(
         torch.set_num_threads(settings.threads)
     window = training_window(dataset, last_day, settings.validation_days)
     objectives, masked = learnable_objectives(dataset, window.training(with_validation=False))
-    run = _Run(dataset, out, settings, window, objectives, progress, report)
+    run = _Run(dataset, out, settings, window, objectives, processes, progress, report)
     identity = {
         "fingerprint": dataset.fingerprint,
         "--until": iso_day(window.last_day),
         "settings": json.loads(json.dumps(settings_to_dict(settings))),
     }
+    if processes.number > 1:
+        processes.check_alike({"code": code_digest()} | {k: str(v) for k, v in identity.items()})
     if resume:
         run.restore(identity)
     else:
@@ -115,28 +114,31 @@ def train(
     if run.position.phase == "refit":
         run.refit()
     run.checkpoints.finish()
-    save_run(
-        out,
-        weights=run.final_weights(),
-        vocabulary=run.vocabulary,
-        settings=settings,
-        facts=dataset_facts(dataset),
-        more={
-            "objectives": list(objectives),
-            "masked_objectives": masked,
-            "window": {
-                "first_day": iso_day(window.first_day),
-                "last_day": iso_day(window.last_day),
-                "validation_from": iso_day(window.validation_from),
-                "refit": settings.refit,
+    weights = run.learner.tables.gathered(run.final_weights())
+    if processes.first:
+        save_run(
+            out,
+            weights=weights,
+            vocabulary=run.outset.vocabulary,
+            settings=settings,
+            facts=dataset_facts(dataset),
+            more={
+                "objectives": list(objectives),
+                "masked_objectives": masked,
+                "window": {
+                    "first_day": iso_day(window.first_day),
+                    "last_day": iso_day(window.last_day),
+                    "validation_from": iso_day(window.validation_from),
+                    "refit": settings.refit,
+                },
+                "label_shares": run.outset.label_shares,
+                "best_pass": run.position.best_pass,
+                "validation_loss": run.position.best_loss,
+                "seconds": time.monotonic() - started,
             },
-            "label_shares": run.label_shares,
-            "best_pass": run.position.best_pass,
-            "validation_loss": run.position.best_loss,
-            "seconds": time.monotonic() - started,
-        },
-    )
-    shutil.rmtree(out / FOLDER, ignore_errors=True)
+        )
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
+    processes.wait()
 
 
 class _Run:
@@ -149,11 +151,12 @@ class _Run:
         settings: TrainSettings,
         window: TrainingWindow,
         objectives: tuple[str, ...],
+        processes: Processes,
         progress: Progress,
         report: Report | None,
     ) -> None:
         self.dataset, self.out, self.settings = dataset, out, settings
-        self.window, self.objectives = window, objectives
+        self.window, self.objectives, self.processes = window, objectives, processes
         self.progress, self.report = progress, report
         self.identity: dict[str, Any] = {}
         self.position = _Position()
@@ -161,95 +164,38 @@ class _Run:
         self.learner: Learner
         self.checkpoints: Checkpoints
         self.waited_s = 0.0
-        self.label_shares: dict[str, float] = {}
-        self.vocabulary: Vocabulary
+        self.outset: Outset
 
     def start(self, identity: dict[str, Any]) -> None:
         """Begin from nothing."""
         self.identity = identity
-        shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+        if self.processes.first:
+            shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+        self.processes.wait()
         self.checkpoints = self._checkpoints()
         self.begin("search")
         self.save(wait=False)
 
     def _checkpoints(self) -> Checkpoints:
-        chosen = self.settings
-        return Checkpoints(
-            self.out, keep=chosen.checkpoints_kept, every_s=chosen.checkpoint_every_s
-        )
+        keep, every_s = self.settings.checkpoints_kept, self.settings.checkpoint_every_s
+        if self.processes.number > 1:
+            return SharedCheckpoints(self.out, keep=keep, every_s=every_s, processes=self.processes)
+        return Checkpoints(self.out, keep=keep, every_s=every_s)
 
     def begin(self, phase: str) -> None:
         """Set up a phase: vocabulary, normalisers and fresh weights from its own rows."""
         self.position = dataclasses.replace(self.position, phase=phase, passes=0, batch=0, step=0)
-        with_validation = phase == "refit"
-        known = np.flatnonzero(self.window.known(with_validation=with_validation))
-        self.vocabulary = learn_vocabulary(self.dataset, known, min_views=self.settings.min_views)
-        torch.manual_seed(self.settings.seed)
-        model = build_model(
-            dataset_facts(self.dataset), self.vocabulary, self.objectives, self.settings
-        )
-        self.rows = self.window.training(with_validation=with_validation)
-        counter_rows = self.dataset.events["counter_row"].take(np.flatnonzero(self.rows))
-        sample = counter_rows[:: max(1, len(counter_rows) // 500_000)]
-        model.inputs.counters.fit(torch.from_numpy(self.dataset.counters_day.take(sample)))
-        self.label_shares, leaving = self.starting_point()
-        model.predictor.start_from(self.label_shares, leaving)
-        if model.predictor.watch is not None:
-            model.predictor.watch.fit(*self.known_watches(model.cuts.watch_at_most_s))
-        model.to(chosen_device(self.settings.device))
-        catalogue = bind(self.vocabulary, self.dataset)
-        if self.settings.loss.retrieval > 0 and self.settings.model.retrieval.co_watched > 0:
-            vectors = co_watched_vectors(
-                self.dataset,
-                known,
-                self.settings.model.retrieval.co_watched,
-                seed=self.settings.seed,
-            )
-            device = chosen_device(self.settings.device)
-            model.retrieval.fill(
-                torch.from_numpy(catalogue.video).to(device), torch.from_numpy(vectors).to(device)
-            )
-        self.learner = Learner(
-            model, catalogue, self.dataset, self.settings, self.finding_teacher(catalogue, known)
-        )
-
-    def finding_teacher(
-        self, catalogue: Catalogue, known: NDArray[np.int64]
-    ) -> FindingTeacher | None:
-        """Return what teaches the retrieval head; None where it is not taught."""
-        if self.settings.loss.retrieval == 0:
-            return None
-        return FindingTeacher(
+        self.best = {}
+        self.rows = self.window.training(with_validation=phase == "refit")
+        self.outset = set_out(
             self.dataset,
-            catalogue,
-            known,
-            last_day=int(self.window.day[known].max()),
-            sampled=self.settings.model.retrieval.sampled,
-            glances=self.settings.loss.retrieval_glances,
+            self.rows,
+            np.flatnonzero(self.window.known(with_validation=phase == "refit")),
+            self.objectives,
+            self.settings,
+            self.processes,
         )
-
-    def starting_point(self) -> tuple[dict[str, float], list[float]]:
-        """Return each objective's share of positives, and each grid bin's share of leavers."""
-        rows = np.flatnonzero(self.rows)
-        rates = {}
-        for name in self.objectives:
-            label = self.dataset.events[f"label_{name}"].take(rows)
-            rates[name] = float((label == 1).sum() / max((label >= 0).sum(), 1))
-        watch_s = self.dataset.events["watch_s"].take(rows).astype(np.float64)
-        counts = np.bincount(grid_bin(watch_s[~np.isnan(watch_s)]), minlength=NUM_BINS)
-        at_risk = counts[::-1].cumsum()[::-1]
-        return rates, list((counts[:-1] + 0.5) / (at_risk[:-1] + 1.0))
-
-    def known_watches(self, at_most_s: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the training rows' known watch times, seconds, and their duration buckets."""
-        rows = np.flatnonzero(self.rows)
-        watch_s = self.dataset.events["watch_s"].take(rows).astype(np.float64)
-        bucket = self.dataset.events["duration_bucket"].take(rows).astype(np.int64)
-        known = ~np.isnan(watch_s)
-        return (
-            torch.from_numpy(np.minimum(watch_s[known], at_most_s)),
-            torch.from_numpy(bucket[known]),
-        )
+        self.learner = self.outset.learner
 
     def search(self) -> None:
         """Train until the held-out days are predicted no better."""
@@ -294,7 +240,8 @@ class _Run:
         )
         plan = self.plan(generator)
         batches = self.learner.batches(plan, generator)[position.batch :]
-        rows = sum(int(plan.num_candidates[chosen].sum()) for chosen in batches)
+        part = self.processes.part
+        rows = sum(int(plan.num_candidates[each[part(len(each))]].sum()) for each in batches)
         what = f"{position.phase} pass {position.passes + 1}"
         with (
             self.progress.task(what, total=rows, unit="impressions") as task,
@@ -312,7 +259,8 @@ class _Run:
                     if interrupted():
                         raise KeyboardInterrupt
                 except KeyboardInterrupt:
-                    self.save()
+                    if self.processes.number == 1:  # several stand at different steps
+                        self.save()
                     raise
         position.passes, position.batch = position.passes + 1, 0
         self.waited_s = ahead.waited_s
@@ -334,14 +282,23 @@ class _Run:
         plan = plan_stretches(self.dataset, rows, View(), reach=self.settings.model.encoder.reach)
         with self.learner.averaged() as model:
             predicted = predict_rows(
-                model, self.learner.catalogue, self.dataset, plan, progress=self.progress
+                model,
+                self.learner.catalogue,
+                self.dataset,
+                plan,
+                part=(self.processes.rank, self.processes.number),
+                progress=self.progress,
             )
         losses = {}
         for name, logits in predicted.logits.items():
             label = self.dataset.events[f"label_{name}"].take(predicted.row)
             known = label >= 0
-            if known.any():
-                losses[name] = log_loss(logits[known], label[known])
+            here = float(log_losses(logits[known], label[known]).sum())
+            total, number = self.processes.summed(
+                torch.tensor([here, float(known.sum())], dtype=torch.float64)
+            )
+            if number > 0:
+                losses[name] = float(total / number)
         return losses
 
     def tell(
@@ -359,8 +316,9 @@ class _Run:
             "waited_s": round(self.waited_s, 3),
         }
         self.position.history.append(line)
-        with replace_file(self.out / PROGRESS_FILE) as aside:
-            aside.write_text("".join(json.dumps(each) + "\n" for each in self.position.history))
+        if self.processes.first:
+            with replace_file(self.out / PROGRESS_FILE) as aside:
+                aside.write_text("".join(json.dumps(line) + "\n" for line in self.position.history))
         self.save()
         if self.report is not None:
             self.report(line)
@@ -373,15 +331,17 @@ class _Run:
 
     def save(self, *, wait: bool = True) -> None:
         """Write everything that is needed to go on."""
-        tensors = self.learner.tensors() | {
-            f"best.{name}": value for name, value in self.best.items()
-        }
         position = {
             "identity": self.identity,
             "counts": self.learner.counts(),
             **dataclasses.asdict(self.position),
         }
-        self.checkpoints.save(tensors, position, wait=wait)
+        self.checkpoints.save(self.tensors(), position, wait=wait)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what a checkpoint holds, by name; not copies."""
+        best = self.learner.tables.as_shards(self.best)
+        return self.learner.tensors() | {f"best.{name}": value for name, value in best.items()}
 
     def restore(self, identity: dict[str, Any]) -> None:
         """Go on from what `save` wrote.
@@ -389,7 +349,7 @@ class _Run:
         Raises:
             RunError: It belongs to another version, dataset, window or settings.
         """
-        tensors, position = load_unfinished(self.out)
+        state, position = find_unfinished(self.out)
         self.identity = identity
         for key, now in identity.items():
             before = position["identity"][key]
@@ -407,21 +367,31 @@ class _Run:
             **{name: position[name] for name in names}
             | {"best_loss": math.inf if loss is None else loss}
         )
-        self.best = {
-            name.removeprefix("best."): value
-            for name, value in tensors.items()
-            if name.startswith("best.")
-        }
-        self.learner.restore(tensors, position["counts"])
+        if state.is_dir():
+            if self.position.phase == "search" and self.position.best_pass:
+                self.best = self.learner.averaged_weights()  # of the right sizes, to be filled
+            self.learner.begin_moments()
+            torch.manual_seed(self.settings.seed + self.position.step)
+            filled = {name: value for name, value in self.tensors().items() if name != "random"}
+            fill_from(state, filled, alone=self.processes.number == 1)
+            self.learner.restore_counts(position["counts"])
+        else:
+            tensors = load_file(state)
+            best = {name: value for name, value in tensors.items() if name.startswith("best.")}
+            self.best = self.learner.tables.here(
+                {name.removeprefix("best."): value for name, value in best.items()}
+            )
+            self.learner.restore(tensors, position["counts"])
 
 
-def log_loss(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> float:
-    """Return the mean of -[y log p + (1 - y) log(1 - p)], natural logs.
+def log_losses(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Return -[y log p + (1 - y) log(1 - p)] of each row, natural logs.
 
-    >>> round(log_loss(np.array([0.0, 0.0]), np.array([0, 1], dtype=np.int8)), 4)
-    0.6931
+    >>> log_losses(np.array([0.0, 0.0]), np.array([0, 1], dtype=np.int8)).round(4).tolist()
+    [0.6931, 0.6931]
     """
-    return float(np.mean(np.logaddexp(0, logits) - labels * logits))
+    found: NDArray[np.float64] = np.logaddexp(0, logits) - labels * logits
+    return found
 
 
 def _difference(before: Any, now: Any) -> str:

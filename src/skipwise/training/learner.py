@@ -27,7 +27,9 @@ from skipwise.model.inputs import Batch, to_batch
 from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
 from skipwise.model.recommender import Recommender, Scores
 from skipwise.training.finding import FindingTeacher
+from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
+from skipwise.training.sharding import ShardedTables
 from skipwise.training.tables import SparseTables
 from skipwise.training.weights import FlatWeights
 
@@ -42,6 +44,7 @@ class Learner:
         dataset: Dataset,
         settings: TrainSettings,
         finding: FindingTeacher | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.model, self.catalogue, self.dataset, self.settings = (
             model,
@@ -49,11 +52,16 @@ class Learner:
             dataset,
             settings,
         )
-        self.finding = finding
+        self.finding, self.processes = finding, processes
         self.device = next(model.parameters()).device
         chosen = settings.optimizer
         large = large_tables(model, chosen.sparse_from_rows)
-        self.tables = SparseTables(large, chosen.table_learning_rate)
+        self.tables: SparseTables | ShardedTables
+        if processes.number > 1 and large:
+            self.tables = ShardedTables(model, large, chosen.table_learning_rate, processes)
+            large = []
+        else:
+            self.tables = SparseTables(large, chosen.table_learning_rate)
         shared = {id(table.weight): table.weight for table in large}
         self.mean = copy.deepcopy(model, dict(shared))
         self.weights = FlatWeights(_groups(model, shared))
@@ -73,8 +81,9 @@ class Learner:
         return groups
 
     def read(self, plan: Plan, chosen: NDArray[np.int64]) -> Batch:
-        """Read one batch."""
-        return to_batch(read_stretches(self.dataset, plan, chosen), self.catalogue, self.device)
+        """Read this process's part of one batch."""
+        part = chosen[self.processes.part(len(chosen))]
+        return to_batch(read_stretches(self.dataset, plan, part), self.catalogue, self.device)
 
     def step(self, batch: Batch, step: int) -> tuple[float, int]:
         """Learn from one batch.
@@ -89,6 +98,9 @@ class Learner:
         share = min(1.0, (step + 1) / (chosen.warmup_steps + 1))
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * share
+        self.tables.set_pace(share)
+        if self.processes.number > 1:  # chance by step and process, whatever came before
+            torch.manual_seed(self._chance(step))
         scores = self.model(self._with_hidden_events(batch))
         losses = self._losses_of(scores, batch)
         terms = torch.stack(list(losses.values()))
@@ -98,9 +110,11 @@ class Learner:
             raise RunError(_not_a_number(losses, batch, step))
         self.weights.zero_gradients()
         loss.backward()  # type: ignore[no-untyped-call]
+        for gradient in self.weights.gradients():
+            self.processes.average_(gradient)
         scale = self.weights.clip_gradients(chosen.gradient_norm_at_most, self.tables.square_norm())
         self.optimizer.step()
-        self.tables.step(scale, share)
+        self.tables.step(scale)
         self._average(step)
         self._count(dict(zip(losses, terms.tolist(), strict=True)), len(batch.row))
         return total, len(batch.row)
@@ -117,8 +131,9 @@ class Learner:
         yield self.mean
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """Return a copy of the averaged weights."""
-        return {name: value.detach().clone() for name, value in self.mean.state_dict().items()}
+        """Return a copy of the averaged weights; of sharded tables the rows here."""
+        dense = {name: value.detach().clone() for name, value in self.mean.state_dict().items()}
+        return dense | self.tables.weights()
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that changes from step to step, by name; not copies."""
@@ -126,12 +141,11 @@ class Learner:
             f"weights.{place}": each for place, each in enumerate(self.weights.vectors)
         }
         state |= {f"mean.{place}": each for place, each in enumerate(self.mean_weights.vectors)}
-        state |= {f"table.{name}": value for name, value in self.tables.tensors().items()}
         for place, moments in self.optimizer.state_dict()["state"].items():
             state |= {f"optimizer.{place}.{name}": value for name, value in moments.items()}
-        return {name: value.detach() for name, value in state.items()} | {
-            "random": torch.get_rng_state()
-        }
+        state = {name: value.detach() for name, value in state.items()}
+        state |= {f"table.{name}": value for name, value in self.tables.tensors().items()}
+        return state | ({"random": torch.get_rng_state()} if self.processes.number == 1 else {})
 
     def counts(self) -> dict[str, tuple[float, int]]:
         """Return each loss term's sum over impressions since the last means, and their number."""
@@ -157,9 +171,28 @@ class Learner:
                 moments.setdefault(int(place), {})[moment] = value
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({"state": moments, "param_groups": whole["param_groups"]})
-        torch.set_rng_state(state["random"])
+        if "random" in state:
+            torch.set_rng_state(state["random"])
+        self.restore_counts(counts)
+
+    def restore_counts(self, counts: Mapping[str, tuple[float, int]]) -> None:
+        """Take up what `counts` gave."""
         self._losses = {name: total for name, (total, _) in counts.items()}
         self._weights = {name: number for name, (_, number) in counts.items()}
+
+    def begin_moments(self) -> None:
+        """Give the optimizer the moments it has before its first step, to be overwritten."""
+        for vector in self.weights.vectors:
+            self.optimizer.state[vector] = {
+                "step": torch.zeros((), device=vector.device),
+                "exp_avg": torch.zeros_like(vector),
+                "exp_avg_sq": torch.zeros_like(vector),
+            }
+
+    def _chance(self, step: int) -> int:
+        """Return the seed of a step on this process."""
+        words = [self.settings.seed, step, self.processes.rank]
+        return int(np.random.SeedSequence(words).generate_state(1, np.uint32)[0])
 
     def _with_hidden_events(self, batch: Batch) -> Batch:
         """Hide a share of the past events from every reader of them."""

@@ -17,20 +17,24 @@ from skipwise.errors import SettingError
 from skipwise.settings import check_choice
 
 
-def chosen_device(name: str) -> torch.device:
+def chosen_device(name: str, local_rank: int = 0) -> torch.device:
     """Turn the setting into a device.
+
+    Args:
+        name: auto, cpu or cuda.
+        local_rank: Which of the machine's GPUs.
 
     Raises:
         SettingError: There is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     check_choice("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingError(
             "device = cuda, but no GPU was found; it must be one of this machine's. Use device=cpu."
         )
-    return torch.device(name)
+    return torch.device(name, local_rank) if name == "cuda" else torch.device(name)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@
 Is read by `learner`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ class SparseTables:
         self.tables, self.learning_rate = list(tables), learning_rate
         self.state = [each.weight.new_zeros(each.num_embeddings) for each in tables]
         self._touched: list[tuple[Tensor, Tensor] | None] = []
+        self._share = 1.0
         for table in self.tables:
             table.sparse = True
 
@@ -32,13 +33,16 @@ class SparseTables:
         self._touched = [_by_row(table.weight) for table in self.tables]
         return sum(float(each[1].square().sum()) for each in self._touched if each is not None)
 
+    def set_pace(self, share: float) -> None:
+        """Set the next step's share of the learning rate, below 1 while warming up."""
+        self._share = share
+
     @torch.no_grad()
-    def step(self, scale: float, share: float) -> None:
+    def step(self, scale: float) -> None:
         """Move the touched rows.
 
         Args:
             scale: What the gathered gradients are multiplied with, 1 unless they are clipped.
-            share: Of the learning rate, below 1 while warming up.
         """
         for table, state, touched in zip(self.tables, self.state, self._touched, strict=True):
             if touched is None:
@@ -47,18 +51,36 @@ class SparseTables:
             moments = state[rows] + gradients_RD.square().mean(1)
             state[rows] = moments
             step_RD = gradients_RD / (moments.sqrt() + 1e-8).unsqueeze(1)
-            table.weight.index_add_(0, rows, step_RD, alpha=-self.learning_rate * share)
+            table.weight.index_add_(0, rows, step_RD, alpha=-self.learning_rate * self._share)
         self._touched = []
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that changes from step to step, by name; not copies."""
-        weights = {f"{place}.weight": each.weight for place, each in enumerate(self.tables)}
+        weights = {
+            f"{place}.weight": each.weight.detach() for place, each in enumerate(self.tables)
+        }
         return weights | {f"{place}.state": each for place, each in enumerate(self.state)}
 
     @torch.no_grad()
     def restore(self, name: str, value: Tensor) -> None:
         """Take up one of what `tensors` gave."""
         self.tensors()[name].copy_(value)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return nothing: these tables are among the model's own weights."""
+        return {}
+
+    def here(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model's weights as they are: one process keeps them whole."""
+        return dict(weights)
+
+    def as_shards(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model's weights as they are: one process has them whole."""
+        return dict(weights)
+
+    def gathered(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a model's weights as they are: one process has them whole."""
+        return dict(weights)
 
 
 def _by_row(weight: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -1,25 +1,24 @@
 """How training that was broken off, by whatever, is taken up again: checkpoints in RUN/resume.
 
     tensors, position  ->  Checkpoints.save  ->  state-N.safetensors, state-N.json
-    RUN folder  ->  load_unfinished  ->  the newest that is whole
+    RUN folder  ->  find_unfinished  ->  the newest that is whole
 
 - A checkpoint is copied in memory and written by a thread, so training waits for the copy alone.
 - Its json is written last and holds the other's checksum: killed at any moment, what is on disk is
   either a whole checkpoint or none, and the ones before it are still there.
 
-Reads nobody; is read by `fit`.
+Is read by `fit` and `shared_checkpoints`.
 """
 
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from skipwise.errors import RunError
@@ -63,9 +62,11 @@ class Checkpoints:
         """
         self.finish()
         before = time.perf_counter()
-        copies = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+        copies = {name: self._copied(tensor) for name, tensor in tensors.items()}
         self.copying_s += time.perf_counter() - before
-        self._writer = threading.Thread(target=self._write, args=(copies, dict(position)))
+        self._writer = threading.Thread(
+            target=self._write_noting_problems, args=(copies, dict(position))
+        )
         self._writer.start()
         self._last_s = time.monotonic()
         if wait:
@@ -84,25 +85,50 @@ class Checkpoints:
             problem, self._problem = self._problem, None
             raise problem
 
-    def _write(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
+    def _copied(self, tensor: Tensor) -> Tensor:
+        return tensor.detach().clone()
+
+    def _write_noting_problems(
+        self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]
+    ) -> None:
         try:
-            number = max(self._numbers, default=0) + 1
-            state = _state(self.folder, number)
-            with replace_file(state) as aside:
-                write_tensors(tensors, aside)
-            described = {**position, "format_version": FORMAT_VERSION, "checksum": checksum(state)}
-            write_json(state.with_suffix(".json"), described)
-            self._numbers.append(number)
-            for old in self._numbers[: -self.keep]:
-                _state(self.folder, old).with_suffix(".json").unlink(missing_ok=True)
-                _state(self.folder, old).unlink(missing_ok=True)
-            self._numbers = self._numbers[-self.keep :]
+            self._write(tensors, position)
         except BaseException as problem:
             self._problem = problem
 
+    def _write(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
+        state = self.folder / f"{self._next()}.safetensors"
+        with replace_file(state) as aside:
+            write_tensors(tensors, aside)
+        self._keep(state, position, {state.name: checksum(state)})
 
-def load_unfinished(run: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read where training stood: the newest checkpoint that is whole.
+    def _next(self) -> str:
+        return f"state-{max(self._numbers, default=0) + 1:06d}"
+
+    def _keep(self, state: Path, position: Mapping[str, Any], checksums: Mapping[str, str]) -> None:
+        """Describe what was written, and delete what is too old."""
+        described = {**position, "format_version": FORMAT_VERSION, "checksums": dict(checksums)}
+        file = state.with_suffix(".json")
+        write_json(file, described)
+        self._numbers.append(number_of(file))
+        for old in self._numbers[: -self.keep]:
+            whole = self.folder / f"state-{old:06d}"
+            whole.with_suffix(".json").unlink(missing_ok=True)
+            whole.with_suffix(".safetensors").unlink(missing_ok=True)
+            shutil.rmtree(whole, ignore_errors=True)
+        self._numbers = self._numbers[-self.keep :]
+
+
+class Unfinished(NamedTuple):
+    """Where training stood."""
+
+    state: Path
+    """A safetensors file that one process wrote, or a folder of those that several wrote."""
+    position: dict[str, Any]
+
+
+def find_unfinished(run: Path) -> Unfinished:
+    """Find where training stood: the newest checkpoint that is whole.
 
     Raises:
         RunError: Nothing to resume, or all of it is damaged or of another version.
@@ -137,12 +163,7 @@ def number_of(file: Path) -> int:
     return int(file.stem.removeprefix("state-"))
 
 
-def _state(folder: Path, number: int) -> Path:
-    return folder / f"state-{number:06d}.safetensors"
-
-
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    state = file.with_suffix(".safetensors")
+def _read(file: Path) -> Unfinished:
     try:
         position: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         version = position.get("format_version")
@@ -151,13 +172,15 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 f"{file} has format version {version}, must be {FORMAT_VERSION}. It was written by "
                 "another version of Skipwise: leave --resume out to train from the start."
             )
-        if checksum(state) != position["checksum"]:
-            raise RunError(
-                f"{state} does not fit its checksum: it was cut short or changed. "
-                "Leave --resume out to train from the start."
-            )
-        return load_file(state), position
-    except (json.JSONDecodeError, KeyError, FileNotFoundError, SafetensorError) as problem:
+        for name, expected in position["checksums"].items():
+            if checksum(file.parent / name) != expected:
+                raise RunError(
+                    f"{file.parent / name} does not fit its checksum: it was cut short or changed. "
+                    "Leave --resume out to train from the start."
+                )
+    except (json.JSONDecodeError, KeyError, FileNotFoundError) as problem:
         raise RunError(
             f"{file} is damaged: {problem!r}. Leave --resume out to train from the start."
         ) from None
+    folder = file.with_suffix("")
+    return Unfinished(folder if folder.is_dir() else file.with_suffix(".safetensors"), position)

@@ -25,10 +25,14 @@ class FlatWeights:
     def __init__(self, groups: Sequence[Sequence[nn.Parameter]], *, learns: bool = True) -> None:
         self.vectors = [_flattened(group, learns=learns) for group in groups]
 
+    def gradients(self) -> list[Tensor]:
+        """Return each group's gradients, not copies."""
+        return [_gradient(vector) for vector in self.vectors]
+
     def zero_gradients(self) -> None:
         """Forget the last batch's gradients."""
-        for vector in self.vectors:
-            _gradient(vector).zero_()
+        for gradient in self.gradients():
+            gradient.zero_()
 
     def clip_gradients(self, norm_at_most: float, others_square: float = 0.0) -> float:
         """Scale all gradients so that together, and with others, they are at most so long.
