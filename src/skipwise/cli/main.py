@@ -1,7 +1,7 @@
 """The command line: one thin command per stage, and how their mistakes are told.
 
     skipwise simulate | inspect | prepare | train | evaluate | report | serve | key | demo
-             experiment check | assign | analyse | report; loop
+             experiment check | assign | analyse | report; loop | tune | offpolicy
 
 - Results go to stdout, bars and messages to stderr; in a pipe there are no bars.
 - A user's mistake is told in one paragraph, with exit code 2; Ctrl-C leaves with 130.
@@ -24,6 +24,7 @@ from skipwise.cli.learning import evaluate_command, report_command, train_comman
 from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
 from skipwise.cli.loop import loop_command
 from skipwise.cli.serving import key_command, serve_command
+from skipwise.cli.tuning import offpolicy_command, tune_command
 from skipwise.errors import SkipwiseError
 
 app = typer.Typer(
@@ -78,6 +79,8 @@ for _name, _command in (
     ("serve", serve_command),
     ("key", key_command),
     ("loop", loop_command),
+    ("tune", tune_command),
+    ("offpolicy", offpolicy_command),
     ("demo", demo),
 ):
     app.command(_name)(told_plainly(_command))

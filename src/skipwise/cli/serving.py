@@ -31,6 +31,12 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
     keys: Annotated[
         Path | None, typer.Option("--keys", help="Keys file of `skipwise key`.")
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights", help="Score weights, as `skipwise tune` writes; else the state's."
+        ),
+    ] = None,
     backend: Annotated[str, typer.Option(help="onnx or eager.")] = "onnx",
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
@@ -53,6 +59,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
         data=data,
         state=state or f"sqlite:{run / 'state.db'}",
         keys=keys,
+        weights=weights,
         workers=workers,
         host=host,
         port=port,

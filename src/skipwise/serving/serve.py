@@ -21,6 +21,7 @@ import torch
 import uvicorn
 from starlette.applications import Starlette
 
+from skipwise.model.score import load_score_weights
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.app import build_app
 from skipwise.serving.engine import ServeSettings
@@ -33,6 +34,7 @@ from skipwise.training.checkpoint import load_run
 
 _VARIABLE = "SKIPWISE_SERVE"
 _DRAIN_S = 15
+_PATHS = ("run", "data", "keys", "weights")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,8 @@ class Service:
     state: str
     data: Path | None = None
     keys: Path | None = None
+    weights: Path | None = None
+    """Score weights to begin with; they take the place of those of the state."""
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -75,7 +79,9 @@ def serve(service: Service, progress: Progress = SILENT) -> None:
     prepare_state(
         service.run, service.data, store, service.settings.serving.state, progress=progress
     )
-    open_engine(service.run, service.data, store, service.settings.serving)  # or say why not
+    engine = open_engine(service.run, service.data, store, service.settings.serving)  # or say why
+    if service.weights is not None:
+        engine.set_score(settings_to_dict(load_score_weights(service.weights)))
     store.close()
     os.environ[_VARIABLE] = json.dumps(_as_values(service))
     with tempfile.TemporaryDirectory(prefix="skipwise-metrics-") as folder:
@@ -117,13 +123,13 @@ def app_of(service: Service) -> Starlette:
 
 def _as_values(service: Service) -> dict[str, Any]:
     values = {field.name: getattr(service, field.name) for field in dataclasses.fields(service)}
-    for name in ("run", "data", "keys"):
+    for name in _PATHS:
         values[name] = None if values[name] is None else str(values[name])
     return values | {"settings": settings_to_dict(service.settings)}
 
 
 def _from_values(values: dict[str, Any]) -> Service:
-    for name in ("run", "data", "keys"):
+    for name in _PATHS:
         values[name] = None if values[name] is None else Path(values[name])
     settings = apply_settings(ServiceSettings(), values.pop("settings"))
     return Service(**values, settings=settings)

@@ -1,0 +1,171 @@
+"""Commands that ask what another order would have brought: by search, or from a random log.
+
+    skipwise tune RUN --from DAY --to DAY --out FOLDER
+    skipwise offpolicy RUN LOG --weights A.json --weights B.json
+
+- What needs torch or an extra is imported when it is asked for.
+
+Is read by `main`.
+"""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
+from skipwise.cli.console import Cell, ConsoleProgress, draw_table, open_console
+from skipwise.cli.serving import check_serving_installed
+from skipwise.errors import SettingError
+from skipwise.evaluation.offpolicy import ESTIMATORS, Estimate
+from skipwise.events.read import read_log
+from skipwise.features.dataset import Dataset
+from skipwise.model.score import ScoreWeights, load_score_weights, save_score_weights
+from skipwise.settings import check_setting
+from skipwise.storage import write_json
+
+
+def tune_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
+    from_day: Annotated[str, typer.Option("--from", help="First day, which it has not seen.")],
+    to_day: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for weights.json and the page.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Dataset; else the one it was trained on.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Today's weights; else the defaults.")
+    ] = None,
+    memory: Annotated[
+        float, typer.Option("--memory", help="GiB for the data engine.")
+    ] = MEMORY_GIB,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="The trade: improve=glance keep=watch_s give=0.01 at=5 trials=300 seed=0.",
+        ),
+    ] = None,
+) -> None:
+    """Search score weights for a trade, as least skips at no less watch time; draw what it costs.
+
+    Example: skipwise tune run --from 2022-05-02 --to 2022-05-03 --out tuned
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise SettingError(
+            "The search needs the package optuna, which is not installed; it comes with the extra "
+            "`experiments`. Run: pip install 'skipwise[experiments]'."
+        )
+    from skipwise.evaluation.evaluate import score_run
+    from skipwise.evaluation.tuning import Trade, found_to_json, search
+    from skipwise.report.tuning_page import verdict_words, write_tuning_page
+    from skipwise.training.checkpoint import load_run
+
+    trade = settings_from(Trade(), None, overrides)
+    today = ScoreWeights() if weights is None else load_score_weights(weights)
+    trained, progress = load_run(run), ConsoleProgress()
+    dataset = Dataset.open(data or Path(trained.description["dataset"]["path"]))
+    days = (day_from(from_day, "--from"), day_from(to_day, "--to"))
+    with data_engine(memory) as connection:
+        measured = score_run(trained, dataset, connection, days=days, progress=progress)
+    found = search(measured.scored, today, trade, progress)
+    save_score_weights(out / "weights.json", found.choice.weights)
+    write_json(out / "tune.json", found_to_json(found, trade))
+    write_tuning_page(out / "report.html", found, trade, run.resolve().name)
+    console = open_console()
+    console.print(_judged_table(found, trade.at))
+    console.print(verdict_words(found, trade), soft_wrap=True)
+    console.print(
+        f"{out / 'weights.json'}: give it to `skipwise serve --weights`, to an experiment's "
+        f"variant, or to PUT /v1/score. {out / 'report.html'}: the front.",
+        soft_wrap=True,
+    )
+
+
+def _judged_table(found: Any, at: int) -> Any:
+    rows = [
+        (
+            f"{name}@{at}",
+            *(f"{by[what].value:.4f}" for what in ("today", "choice")),
+            "{:+.4f} ({:+.4f} to {:+.4f})".format(*by["difference"]),
+        )
+        for name, by in found.judged.items()
+    ]
+    head = ("on viewers it was not made for", "today", "choice", "difference (95 %)")
+    return draw_table(f"{len(found.tried) - 1} sets of weights tried", head, rows)
+
+
+def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Log with exposures drawn at random.")],
+    from_day: Annotated[
+        str, typer.Option("--from", help="First judged day; none was learnt from.")
+    ],
+    weights: Annotated[
+        list[Path] | None, typer.Option("--weights", help="Score weights to judge; repeat it.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Random videos of which the best is shown.")] = 10,
+    pool: Annotated[
+        int | None, typer.Option(help="Videos the log drew from, where it has no propensities.")
+    ] = None,
+    least: Annotated[
+        float, typer.Option(help="Effective rows below which there is no answer.")
+    ] = 100.0,
+    seed: Annotated[int, typer.Option(help="Of the candidates.")] = 0,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Also write the figures.")] = None,
+    mapping: Annotated[Path | None, typer.Option(help="Mapping file of the log.")] = None,
+    memory: Annotated[float, typer.Option(help="GiB for the data engine.")] = MEMORY_GIB,
+) -> None:
+    """Judge score weights by what a log showed at random: four estimators, with intervals.
+
+    Example: skipwise offpolicy run log --from 2024-03-10 --weights today.json --weights tuned.json
+    """
+    check_serving_installed()
+    from skipwise.loop.replay import judge_weights, replay
+
+    check_setting("--candidates", candidates, at_least=2, at_most=500)
+    named = {str(path): load_score_weights(path) for path in weights or []} or {
+        "the default weights": ScoreWeights()
+    }
+    progress = ConsoleProgress()
+    with data_engine(memory) as connection:
+        read = read_log(log, connection, mapping=mapping, progress=progress)
+        replayed = replay(
+            run,
+            read,
+            connection,
+            day_from(from_day, "--from"),
+            candidates=candidates,
+            pool=pool,
+            seed=seed,
+            progress=progress,
+        )
+    found = {
+        name: judge_weights(replayed, each, least_effective_rows=least)
+        for name, each in named.items()
+    }
+    console = open_console()
+    for outcome in ("glance", "watch_s"):
+        rows: list[tuple[Cell, ...]] = [
+            (name, *(_estimate_text(each.by[way]) for way in ESTIMATORS), each.effective_rows)
+            for name, by in found.items()
+            if (each := by.get(outcome)) is not None
+        ]
+        title = (
+            f"{outcome} of the best of {candidates} random videos ({len(replayed.viewer):,} rows)"
+        )
+        console.print(draw_table(title, ("weights", *ESTIMATORS, "effective rows"), rows))
+    if as_json is not None:
+        write_json(
+            as_json,
+            {
+                name: {outcome: dataclasses.asdict(each) for outcome, each in by.items()}
+                for name, by in found.items()
+            },
+        )
+
+
+def _estimate_text(found: Estimate) -> str:
+    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"

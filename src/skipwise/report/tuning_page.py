@@ -1,0 +1,156 @@
+"""What did a search for score weights find, on one page?
+
+    Found, Trade  ->  write_tuning_page  ->  one HTML file, opens offline
+
+Reads `evaluation.tuning` and the blocks of this folder; is read by the command line.
+"""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from skipwise.evaluation.bootstrap import Interval
+from skipwise.evaluation.tuning import OUTCOMES, Found, Trade
+from skipwise.report.blocks import Cell, Chart, Row, Section, Table, Tone, Words
+from skipwise.report.cells import number_text
+from skipwise.report.drawing import FAINT, OURS, SECOND, draw
+from skipwise.report.names import plain
+from skipwise.report.render import render_page
+from skipwise.settings import settings_to_dict
+from skipwise.storage import replace_file
+
+WORDS = {
+    "glance": "skips per view",
+    "watch_s": "watch time per view, s",
+    "effective": "effective views per view",
+    "negative": "explicit negatives per view",
+}
+
+
+def verdict_words(found: Found, trade: Trade) -> str:
+    """Say whether the choice can be trusted, by viewers it was not made for."""
+    change, kept = (found.judged[name]["difference"] for name in (trade.improve, trade.keep))
+    if found.choice.weights == found.today.weights:
+        return "Nothing that was tried beats today's weights for this trade."
+    sure = change.low > 0 if OUTCOMES[trade.improve] else change.high < 0
+    harmed = kept.high < 0 if OUTCOMES[trade.keep] else kept.low > 0
+    words = (
+        f"{WORDS[trade.improve]} {_change(change)}, {WORDS[trade.keep]} {_change(kept)}, on "
+        "viewers the choice was not made for."
+    )
+    if harmed:
+        return f"Not kept: {words} What was to be kept is clearly worse there."
+    if not sure:
+        return f"Not sure: {words} The gain is not clear of chance."
+    return f"Better: {words} Prove it in an experiment before all viewers get it."
+
+
+def write_tuning_page(path: Path, found: Found, trade: Trade, run: str) -> None:
+    """Write the page.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    section = Section(
+        anchor="choice",
+        title="What to change",
+        blocks=(
+            Words(text=verdict_words(found, trade)),
+            _front(found, trade),
+            _judged(found),
+            _weights(found),
+            Words(
+                text=f"Searched on {found.slates['searched']:,} slates of half of the viewers, "
+                f"judged on {found.slates['judged']:,} of the others; the first {trade.at} places "
+                "count. "
+                "Slates are what was shown, ordered anew: that says how to order, not what a feed "
+                "would show tomorrow."
+            ),
+        ),
+    )
+    page = render_page(
+        f"Skipwise score search: {plain(run)}",
+        f"Score weights for the run “{plain(run)}”",
+        [section],
+    )
+    with replace_file(path) as aside:
+        aside.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _front(found: Found, trade: Trade) -> Chart:
+    front = sorted((each for each in found.tried if each.on_front), key=lambda each: each.keep)
+
+    def paint(figure: Figure) -> None:
+        axes = figure.subplots()
+        tried = [each for each in found.tried if not each.on_front]
+        axes.plot([e.keep for e in tried], [e.improve for e in tried], ".", color=FAINT)
+        axes.plot([e.keep for e in front], [e.improve for e in front], "o-", color=OURS)
+        axes.plot([found.today.keep], [found.today.improve], "s", color=SECOND, markersize=9)
+        axes.annotate("today", (found.today.keep, found.today.improve))
+        axes.annotate("choice", (found.choice.keep, found.choice.improve))
+        axes.set_xlabel(WORDS[trade.keep])
+        axes.set_ylabel(WORDS[trade.improve])
+
+    rows: list[Row] = [(number_text(e.keep, 3), number_text(e.improve, 4)) for e in front]
+    better = [
+        f"{'more' if OUTCOMES[name] else 'less'} {WORDS[name]} is better"
+        for name in (trade.keep, trade.improve)
+    ]
+    return Chart(
+        name="front",
+        title="What can be had for what?",
+        reading="Each dot is a set of weights, on the searched half. Linked: nothing tried is "
+        "better in one without being worse in the other. Square: today's weights. Here "
+        f"{better[0]} and {better[1]}.",
+        svg=draw("front", "Pareto front of score weights", (7.0, 4.2), paint),
+        numbers=Table(
+            caption="The front", head=(WORDS[trade.keep], WORDS[trade.improve]), rows=tuple(rows)
+        ),
+    )
+
+
+def _judged(found: Found) -> Table:
+    rows: list[Row] = []
+    for name, by in found.judged.items():
+        change, tone = by["difference"], ""
+        if change.low > 0 or change.high < 0:
+            tone = "good" if (change.low > 0) == OUTCOMES[name] else "bad"
+        said: Tone = "good" if tone == "good" else "bad" if tone == "bad" else ""
+        rows.append(
+            (
+                WORDS[name],
+                _figure(by["today"]),
+                _figure(by["choice"]),
+                Cell(text=number_text(change.value, 4), below=_bounds(change), tone=said),
+            )
+        )
+    return Table(
+        caption="On the viewers it was not made for (95 % over viewers)",
+        head=("in the first places", "today", "choice", "choice less today"),
+        rows=tuple(rows),
+    )
+
+
+def _weights(found: Found) -> Table:
+    today, choice = (settings_to_dict(each.weights) for each in (found.today, found.choice))
+    rows: list[Row] = []
+    for name, value in choice.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        for part, number in parts.items():
+            before = today[name][part] if part else today[name]
+            rows.append((f"{name}.{part}".rstrip("."), f"{before:.3g}", f"{number:.3g}"))
+    return Table(
+        caption="The weights", head=("weight", "today", "choice"), rows=tuple(rows), folded=True
+    )
+
+
+def _figure(found: Interval) -> Cell:
+    return Cell(text=number_text(found.value, 4), below=_bounds(found))
+
+
+def _bounds(found: Interval) -> str:
+    return f"{number_text(found.low, 4)} to {number_text(found.high, 4)}"
+
+
+def _change(found: Interval) -> str:
+    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"

@@ -1,0 +1,111 @@
+"""A search must find a planted better weighting, and must not claim one on noise."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skipwise.errors import DatasetError, SettingError
+from skipwise.evaluation.scored import Scored
+from skipwise.evaluation.tuning import Found, Slates, Trade, found_to_json, search
+from skipwise.model.score import ScoreWeights, load_score_weights, save_score_weights
+from skipwise.report.tuning_page import verdict_words, write_tuning_page
+
+TRADE = Trade(trials=40, at=3)
+
+
+def scored(*, planted: bool, viewers: int = 300, rows: int = 8, seed: int = 0) -> Scored:
+    """Slates in which glances are predicted well (planted) or by chance; watch time is noise."""
+    rng = np.random.default_rng(seed)
+    number = viewers * rows
+    p = rng.beta(2.0, 2.0, number)
+    glance = rng.random(number) < p
+    told = p if planted else rng.permutation(p)
+    viewer = np.repeat(np.arange(viewers), rows)
+    return Scored(
+        viewer=viewer,
+        group=viewer,
+        visible=np.zeros(number, dtype=np.int64),
+        labels={"glance": glance.astype(np.int8), "effective": (~glance).astype(np.int8)},
+        probabilities={"glance": told, "effective": rng.random(number)},
+        watch_s=np.where(glance, 1.0, 20.0),
+        expected_watch_s=rng.exponential(20.0, number),
+        duration_s=np.full(number, 60.0),
+        slices={},
+    )
+
+
+BLIND = ScoreWeights(glance_power=0.0)
+"""Today's weights, which give skips no say."""
+
+
+@pytest.fixture(scope="module")
+def found() -> Found:
+    return search(scored(planted=True), BLIND, TRADE)
+
+
+def test_a_planted_gain_is_found_and_holds_on_other_viewers(found: Found) -> None:
+    change = found.judged["glance"]["difference"]
+    assert change.high < -0.02
+    assert found.judged["watch_s"]["difference"].low > 0
+    assert found.choice.weights.glance_power > 0
+    assert "Better: " in verdict_words(found, TRADE)
+
+
+def test_no_gain_is_claimed_on_noise() -> None:
+    noise = search(scored(planted=False), BLIND, TRADE)
+    assert "Better" not in verdict_words(noise, TRADE)
+
+
+def test_the_front_holds_what_nothing_beats(found: Found) -> None:
+    assert found.tried[0].weights == BLIND
+    assert len(found.tried) == 1 + TRADE.trials
+    for one in found.tried:
+        beaten = any(
+            other.improve <= one.improve
+            and other.keep >= one.keep
+            and (other.improve < one.improve or other.keep > one.keep)
+            for other in found.tried
+        )
+        assert one.on_front != beaten
+    kept = [one for one in found.tried if one.keep >= found.today.keep]
+    assert found.choice.improve == min(one.improve for one in kept)
+
+
+def test_the_same_seed_finds_the_same(found: Found) -> None:
+    again = search(scored(planted=True), BLIND, TRADE)
+    assert found_to_json(again, TRADE) == found_to_json(found, TRADE)
+
+
+def test_a_value_on_the_searched_half_is_the_mean_of_first_places() -> None:
+    """By hand: three slates of four rows, the two with the least p(glance) count."""
+    small = scored(planted=True, viewers=3, rows=4)
+    weights = ScoreWeights(glance_power=1.0, watch_power=0.0, effective=dataclasses.replace(
+        ScoreWeights().effective, power=0.0))  # fmt: skip
+    slates = Slates(small, Trade(at=2, trials=10), np.ones(12, dtype=bool))
+    first = [np.argsort(small.probabilities["glance"][4 * v : 4 * v + 4])[:2] + 4 * v
+             for v in range(3)]  # fmt: skip
+    expected = np.mean([small.labels["glance"][rows].mean() for rows in first])
+    assert slates.value(weights, "glance") == pytest.approx(expected)
+
+
+def test_the_weights_and_the_page_can_be_used(found: Found, tmp_path: Path) -> None:
+    save_score_weights(tmp_path / "weights.json", found.choice.weights)
+    assert load_score_weights(tmp_path / "weights.json") == found.choice.weights
+    write_tuning_page(tmp_path / "page.html", found, TRADE, "run <1>")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "run &lt;1&gt;" in page
+    assert "<svg" in page
+    assert "today" in page
+    json.dumps(found_to_json(found, TRADE), allow_nan=False)
+
+
+def test_too_few_slates_or_an_unknown_trade_is_refused() -> None:
+    with pytest.raises(DatasetError, match="each half needs 30"):
+        search(scored(planted=True, viewers=40), BLIND, TRADE)
+    with pytest.raises(SettingError, match="Did you mean 'glance'"):
+        Trade(improve="glances")
+    with pytest.raises(SettingError, match="must be one of"):
+        Trade(improve="glance", keep="glance")
