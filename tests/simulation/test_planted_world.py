@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from skipwise.simulation.log import simulate_tables
+from skipwise.simulation.tables import TOPIC_WORDS
 from skipwise.simulation.truth import best_possible_auc
 from skipwise.simulation.world import planted_world
 
@@ -157,7 +158,7 @@ def _log(tables: dict[str, pa.Table]) -> Log:
         name: np.array([int(text[1:]) for text in events[name].to_pylist()])
         for name in ("viewer_id", "video_id")
     }
-    topic = np.array([int(topics[0][1:]) for topics in videos["topics"].to_pylist()])
+    topic = np.array([TOPIC_WORDS.index(topics[0]) for topics in videos["topics"].to_pylist()])
     author = np.array([int(text[1:]) for text in videos["author_id"].to_pylist()])
     watch_ms, duration_ms = events["watch_ms"].to_numpy(), events["duration_ms"].to_numpy()
     flags = ("liked", "followed", "commented", "shared", "disliked")

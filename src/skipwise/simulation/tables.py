@@ -4,7 +4,8 @@
 
 - Column order and types are the design's; `clicked`, `long_viewed` and `variant` are null, as this
   source gives no verdicts of its own and runs no experiment.
-- Ids are strings that tell the kind: `u12`, `v7`, `a3`; requests are `r5`.
+- Ids are strings that tell the kind: `u12`, `v7`, `a3`; requests are `r5`. Topics are words, so that
+  a person sees at once what a feed is about.
 
 Knows `events.schema`, `exposure`, `odds`, `population`, `watching`, `world`; is read by `log`.
 """
@@ -20,6 +21,13 @@ from skipwise.simulation.odds import PART_NAMES
 from skipwise.simulation.population import AGE_GROUPS, KINDS, Integers, Videos, Viewers
 from skipwise.simulation.watching import FLAG_NAMES, Outcomes, Truth
 from skipwise.simulation.world import DAY_MS, TIME_ZONE, UTC_OFFSET_MS
+
+TOPIC_WORDS = (
+    "pets", "cooking", "football", "comedy", "travel", "music", "dance", "science", "gardening",
+    "gaming", "fashion", "cars", "history", "fitness", "painting", "space", "street food",
+    "magic", "nature", "news",
+)  # fmt: skip
+"""What the first topics are called; later ones are `t20`, `t21`, ..."""
 
 
 def describe_source() -> SourceDescription:
@@ -91,7 +99,7 @@ def video_table(videos: Videos) -> pa.Table:
         {
             "video_id": _ids("v", np.arange(videos.author.size)),
             "author_id": _ids("a", videos.author),
-            "topics": pa.ListArray.from_arrays(starts, _ids("t", videos.topics[known])),
+            "topics": pa.ListArray.from_arrays(starts, _topics(videos.topics[known])),
             "duration_ms": videos.duration_ms,
             "uploaded_at_ms": videos.uploaded_at_ms,
             "kind": _words(KINDS, videos.kind),
@@ -127,6 +135,11 @@ def truth_table(truth: Truth, rows: Integers, events_before: int = 0) -> pa.Tabl
 
 def _ids(letter: str, number: Integers) -> pa.Array:
     return pc.binary_join_element_wise(letter, pc.cast(pa.array(number), pa.string()), "")
+
+
+def _topics(number: Integers) -> pa.Array:
+    names = [*TOPIC_WORDS, *(f"t{at}" for at in range(len(TOPIC_WORDS), number.max(initial=0) + 1))]
+    return pa.array(names).take(pa.array(number))
 
 
 def _words(words: tuple[str, ...], place: Integers) -> pa.Array:
