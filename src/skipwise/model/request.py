@@ -27,7 +27,7 @@ from torch.nn import functional
 from skipwise.features.vocabulary import Catalogue
 from skipwise.model.encoder import NUM_GROUPS, Reading, visible_window
 from skipwise.model.inputs import ContextBatch, Inputs, video_batch
-from skipwise.model.recommender import Recommender, SharedCodes, matches
+from skipwise.model.recommender import Recommender, Scores, SharedCodes, matches
 from skipwise.model.retrieval import WatchedPast
 
 CONTEXT = ("surface", "hour", "gap", "place", "run")
@@ -179,6 +179,59 @@ class RankForm(nn.Module):
         finished_above_s_C: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Return logits (C, O) in the order of `model.objectives`, and expected seconds (C,)."""
+        scores, _ = self.read(
+            states_TD,
+            past_video_T,
+            past_author_T,
+            past_topics_TK,
+            feedback_T,
+            time_s_T,
+            valid_T,
+            context_5,
+            requested_s,
+            viewer_categories_E,
+            viewer_numbers_F,
+            vectors_CD,
+            video_C,
+            author_C,
+            topics_CK,
+            counters_CN,
+            duration_s_C,
+            effective_above_s_C,
+            finished_above_s_C,
+        )
+        logits = scores.predictions.logits
+        return (
+            torch.stack([logits[name] for name in self.model.objectives], 1),
+            scores.predictions.expected_watch_s,
+        )
+
+    def read(  # noqa: PLR0913, PLR0917 - an exported form takes flat tensors
+        self,
+        states_TD: Tensor,
+        past_video_T: Tensor,
+        past_author_T: Tensor,
+        past_topics_TK: Tensor,
+        feedback_T: Tensor,
+        time_s_T: Tensor,
+        valid_T: Tensor,
+        context_5: Tensor,
+        requested_s: Tensor,
+        viewer_categories_E: Tensor,
+        viewer_numbers_F: Tensor,
+        vectors_CD: Tensor,
+        video_C: Tensor,
+        author_C: Tensor,
+        topics_CK: Tensor,
+        counters_CN: Tensor,
+        duration_s_C: Tensor,
+        effective_above_s_C: Tensor,
+        finished_above_s_C: Tensor,
+    ) -> tuple[Scores, Tensor]:
+        """Return what is predicted, and where each candidate looks, (Q, C, H, 1 + T).
+
+        Of the 1 + T the first is "no past"; `Recommender.attend` says what Q is.
+        """
         model, inputs = self.model, self.model.inputs
         vectors_CD = vectors_CD[:, : model.settings.width]
         past = SharedCodes(
@@ -193,7 +246,7 @@ class RankForm(nn.Module):
         reading = one_request(
             model, matches(asked, past), feedback_T, time_s_T, valid_T, requested_s
         )
-        read_QCD, _ = model.reader.attend(
+        read_QCD, attention_QCHS = model.reader.attend(
             model.queries(vectors_CD, context_1D), states_TD.unsqueeze(0), reading
         )
         liking_CD, disliking_CD = model.gated(read_QCD, context_1D)
@@ -212,11 +265,7 @@ class RankForm(nn.Module):
             ),
             model.cuts_at(duration_s_C, effective_above_s_C, finished_above_s_C),
         )
-        logits = scores.predictions.logits
-        return (
-            torch.stack([logits[name] for name in model.objectives], 1),
-            scores.predictions.expected_watch_s,
-        )
+        return scores, attention_QCHS
 
 
 class FindForm(nn.Module):

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,13 +24,18 @@ from starlette.routing import Route
 
 from skipwise.errors import SkipwiseError
 from skipwise.serving import metrics
-from skipwise.serving.checks import check_events, check_feed, check_rank
+from skipwise.serving.admission import admit, holder_of, read_body
+from skipwise.serving.checks import check_events, check_explain, check_feed, check_rank
+from skipwise.serving.explain import Explained, explain
+from skipwise.serving.facts import KnownViewers, PageFacts, feed_facts, some_viewers
+from skipwise.serving.files import page_routes
 from skipwise.serving.openapi import PAGE, Described, document
 from skipwise.serving.refusal import Refusal, decode, refusal_of
-from skipwise.serving.trust import EVERYBODY, Holder, Scope
+from skipwise.serving.trust import Scope
 from skipwise.serving.wire import (
     Accepted,
     EventBatch,
+    ExplainRequest,
     FeedRequest,
     Forgotten,
     HeldViewer,
@@ -44,7 +49,7 @@ from skipwise.serving.wire import (
     VideoBatch,
     encode,
 )
-from skipwise.serving.worker import LimitSettings, Worker
+from skipwise.serving.worker import Worker
 
 log = logging.getLogger("skipwise.serving")
 
@@ -75,6 +80,30 @@ async def post_feed(call: Call) -> Slate:
     check_feed(call.worker.engine, body)
     engine = call.worker.engine
     return await call.worker.rank(lambda cheap: engine.feed(body, call.id, cheap=cheap))
+
+
+async def post_explain(call: Call) -> Explained:
+    """Take the ranking of some videos apart."""
+    body: ExplainRequest = call.body
+    engine = call.worker.engine
+    check_explain(engine, body)
+    return await call.worker.apart(lambda: explain(engine, body, call.id))
+
+
+async def get_page(call: Call) -> PageFacts:
+    """Tell the page what it may ask for."""
+    engine, keys = call.worker.engine, call.worker.keys
+    try:
+        scopes = holder_of(call.worker, call.request).scopes
+    except Refusal:
+        scopes = frozenset()
+    told = await call.worker.apart(lambda: feed_facts(engine)) if "feed" in scopes else None
+    return PageFacts(call.id, keys is not None, tuple(sorted(scopes)), told)
+
+
+async def get_viewers(call: Call) -> KnownViewers:
+    """Tell of some viewers with a past."""
+    return KnownViewers(call.id, await call.worker.apart(lambda: some_viewers(call.worker.engine)))
 
 
 async def post_events(call: Call) -> Accepted:
@@ -196,7 +225,9 @@ class Endpoint(NamedTuple):
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint.of("POST", "/v1/feed", post_feed, "feed", FeedRequest, Slate),
     Endpoint.of("POST", "/v1/rank", post_rank, "feed", RankRequest, Slate),
+    Endpoint.of("POST", "/v1/explain", post_explain, "feed", ExplainRequest, Explained),
     Endpoint.of("POST", "/v1/events", post_events, "events", EventBatch, Accepted),
+    Endpoint.of("GET", "/v1/viewers", get_viewers, "admin", None, KnownViewers),
     Endpoint.of("GET", "/v1/viewers/{viewer_id}", get_viewer, "admin", None, HeldViewer),
     Endpoint.of("DELETE", "/v1/viewers/{viewer_id}", delete_viewer, "admin", None, Forgotten),
     Endpoint.of("PUT", "/v1/videos", put_videos, "admin", VideoBatch, Posted),
@@ -204,6 +235,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint.of("PUT", "/v1/score", put_score, "admin", ScoreWeightsBody, ScoreDocument),
     Endpoint.of("GET", "/v1/models", get_models, "admin", None, ModelDocument),
     Endpoint.of("POST", "/v1/models", post_models, "admin", ModelChange, ModelDocument),
+    Endpoint.of("GET", "/v1/page", get_page, None, None, PageFacts),
     Endpoint.of("GET", "/health", health, None, None, Alive),
     Endpoint.of("GET", "/ready", ready, None, None, Ready),
 )
@@ -229,6 +261,7 @@ def build_app(worker: Worker) -> Starlette:
         Route("/openapi.json", lambda _: Response(api, media_type="application/json")),
         Route("/docs", lambda _: Response(PAGE, media_type="text/html")),
         Route("/metrics", lambda _: _exposed()),
+        *page_routes(),
         *(_route(worker, endpoint) for endpoint in ENDPOINTS),
     ]
     return Starlette(
@@ -245,10 +278,10 @@ def _route(worker: Worker, endpoint: Endpoint) -> Route:
     async def answer(request: Request) -> Response:
         started, request_id = perf_counter(), secrets.token_hex(8)
         try:
-            _admit(worker, request, described.scope)
+            admit(worker, request, described.scope)
             body = None
             if decoder is not None:
-                body = decode(await _read(request, worker.limits), decoder)
+                body = decode(await read_body(request, worker.limits), decoder)
             status, payload = 200, encode(await handler(Call(worker, request, body, request_id)))
             headers = {}
         except (Refusal, SkipwiseError) as problem:
@@ -271,67 +304,6 @@ def _route(worker: Worker, endpoint: Endpoint) -> Route:
         return Response(payload, status, headers, "application/json")
 
     return Route(described.path.replace("}", ":path}"), answer, methods=[described.method])
-
-
-def _admit(worker: Worker, request: Request, scope: Scope | str | None) -> None:
-    """Let a request in by its key and its rate."""
-    if scope is None:
-        return
-    holder = _holder(worker, request)
-    if scope not in holder.scopes:
-        raise Refusal(
-            403,
-            f"this key opens {', '.join(sorted(holder.scopes))}; this needs {scope}. "
-            "Use a key with that scope.",
-        )
-    wait_s = worker.rate.take(holder.name, monotonic())
-    if wait_s > 0:
-        raise Refusal(
-            429,
-            f"more than {worker.limits.per_second:g} requests a second of this key; wait. "
-            "Ask again after Retry-After.",
-            retry_after_s=max(wait_s, 1.0),
-        )
-
-
-def _holder(worker: Worker, request: Request) -> Holder:
-    if worker.keys is None:
-        return EVERYBODY
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    holder = worker.keys.holder(token) if scheme.lower() == "bearer" else None
-    if holder is None:
-        raise Refusal(
-            401,
-            "no key, or an unknown one; every request needs one. Send Authorization: Bearer KEY.",
-        )
-    return holder
-
-
-async def _read(request: Request, limits: LimitSettings) -> bytes:
-    said = request.headers.get("content-length", "0")
-    if said.isdigit() and int(said) > limits.body_bytes:
-        raise _too_large(limits)
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(limits.body_s):
-            async for part in request.stream():
-                size += len(part)
-                if size > limits.body_bytes:
-                    raise _too_large(limits)
-                parts.append(part)
-    except TimeoutError:
-        raise Refusal(
-            408, f"the body has not come in {limits.body_s:g} s; it must. Send it faster."
-        ) from None
-    return b"".join(parts)
-
-
-def _too_large(limits: LimitSettings) -> Refusal:
-    return Refusal(
-        413,
-        f"the body is larger than {limits.body_bytes} bytes; it must not be. Send less at once.",
-        field="body",
-    )
 
 
 def _retry(refusal: Refusal) -> dict[str, str]:

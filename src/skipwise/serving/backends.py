@@ -127,9 +127,7 @@ class Backend:
             request: Who asks, where and when.
             candidates: C videos and what is counted of them; C may be 0.
         """
-        logits_CO, watch_C = self.runners["rank"](
-            (*_past(encoded), *_asked(request), *_offered(candidates))
-        )
+        logits_CO, watch_C = self.runners["rank"](rank_arrays(encoded, request, candidates))
         number = len(candidates)
         return Ranked(
             objectives=self.objectives,
@@ -157,6 +155,11 @@ def backend_of(model: Recommender, name: BackendName, runners: Mapping[Form, Run
         runners={**find, **runners},
         width=model.settings.width,
     )
+
+
+def rank_arrays(encoded: Encoded, request: Request, candidates: Candidates) -> tuple[Array, ...]:
+    """Lay a request out as `RankForm` takes it; padded to SHORTEST events and candidates."""
+    return (*_past(encoded), *_asked(request), *_offered(candidates))
 
 
 def _eager(form: nn.Module) -> Runner:

@@ -37,6 +37,8 @@ Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Milliseconds = Annotated[int, Meta(ge=10**11, le=10**14, description="UTC, ms since 1970")]
 """1973 to 5138; an earlier time is in seconds."""
 Length = Annotated[int, Meta(ge=1, le=7 * 86_400_000, description="ms")]
+Words = Annotated[str, Meta(max_length=20_000)]
+"""What a person reads, and nothing is learnt from."""
 Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
@@ -49,6 +51,8 @@ class VideoFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     duration_ms: Length | None = None
     uploaded_at_ms: Milliseconds | None = None
     eligible: bool = True
+    title: Words | None = None
+    author_name: Words | None = None
     extras: Annotated[dict[Id, Id | float | Whole | bool | None], Meta(max_length=100)] = {}
 
 
@@ -59,6 +63,8 @@ class LiveCatalogue:
         self.labels = labels
         self.video_ids: list[str] = [""] * STRANGERS
         self.extras: dict[int, Mapping[str, Any]] = {}
+        self.words: dict[int, tuple[str | None, str | None]] = {}
+        """Title and author's name, of the codes that have one."""
         self._code_of: dict[int, int] = {}
         self._author_of: dict[str, int] = {}
         self._topic_of: dict[str, int] = {}
@@ -181,6 +187,9 @@ class LiveCatalogue:
         self.eligible[code] = facts.eligible
         if facts.extras:
             self.extras[code] = facts.extras
+        self.words.pop(code, None)
+        if facts.title or facts.author_name:
+            self.words[code] = facts.title, facts.author_name
         self.version += 1
         self.changed_at[code] = self.version
 

@@ -11,7 +11,7 @@ from skipwise.features.known import clock_day_of
 from skipwise.serving.engine import Engine
 from skipwise.serving.intake import day_of
 from skipwise.serving.refusal import wrong
-from skipwise.serving.wire import EventBatch, FeedRequest, RankRequest
+from skipwise.serving.wire import EventBatch, ExplainRequest, FeedRequest, RankRequest
 
 
 def check_rank(engine: Engine, request: RankRequest) -> None:
@@ -34,6 +34,15 @@ def check_rank(engine: Engine, request: RankRequest) -> None:
 
 
 def check_feed(engine: Engine, request: FeedRequest) -> None:
+    """Refuse impossible times.
+
+    Raises:
+        Refusal: One is.
+    """
+    _check_time(engine, "requested_at_ms", request.requested_at_ms, "day", request.day)
+
+
+def check_explain(engine: Engine, request: ExplainRequest) -> None:
     """Refuse impossible times.
 
     Raises:

@@ -10,7 +10,6 @@
 Reads `intake`, `models`, `pipeline` and `state`; is read by `worker`. `opening` makes one.
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -40,9 +39,11 @@ from skipwise.serving.pipeline import (
 )
 from skipwise.serving.retrieval import ONE_LIST_BELOW
 from skipwise.serving.rows import Ask
+from skipwise.serving.showing import described
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
 from skipwise.serving.state.store import START, StateSettings, Store
 from skipwise.serving.wire import (
+    Asking,
     EventBatch,
     FeedRequest,
     HeldEvent,
@@ -80,16 +81,13 @@ class ServeSettings:
     """Who runs the network; the command asks for onnx unless told otherwise."""
     seed: int = 0
     """Of what is explored."""
+    clock: Literal["now", "log"] = "now"
+    """What time it is: the system's, or, for a log of the past, going on from where it ended."""
     variants: tuple[str, ...] = ("current", "canary")
     """What an event may name as its variant."""
 
 
 Clock = Callable[[], int]
-
-
-def now_ms() -> int:
-    """Return the time of the system's clock, UTC ms."""
-    return time.time_ns() // 1_000_000
 
 
 class Engine:
@@ -131,7 +129,7 @@ class Engine:
         degraded = self.catch_up()
         with self.world.lock:
             codes = [self.world.catalogue.code(video) for video in request.candidates]
-            now = self._situation(request, len(codes), degraded, cheap=cheap)
+            now = self.situation(request, len(codes), degraded, cheap=cheap)
             now.candidates = np.array(codes, dtype=np.int64)
             now.video_ids = list(request.candidates)
             return self._answer(now, RANK, request_id, degraded, explain=request.explain)
@@ -142,9 +140,10 @@ class Engine:
         if len(self.world.catalogue) < STRANGERS + ONE_LIST_BELOW:
             self.refresh()  # in a moment; with more videos the worker does it beside the requests
         with self.world.lock:
-            now = self._situation(request, request.k, degraded, cheap=cheap)
+            now = self.situation(request, request.k, degraded, cheap=cheap)
             now.blocked_authors = frozenset(request.blocked_authors)
-            return self._answer(now, FEED, request_id, degraded, explain=request.explain)
+            slate = self._answer(now, FEED, request_id, degraded, explain=request.explain)
+            return described(slate, self.world.catalogue) if request.describe else slate
 
     def held(self, viewer_id: str) -> tuple[Past, tuple[HeldEvent, ...]] | None:
         """Return what is held of a viewer; None where nothing is.
@@ -337,9 +336,10 @@ class Engine:
             self._last_known.popitem(last=False)
         return self.intake.past_of(data)
 
-    def _situation(
-        self, request: RankRequest | FeedRequest, k: int, degraded: list[str], *, cheap: bool
+    def situation(
+        self, request: Asking, k: int, degraded: list[str], *, cheap: bool = False
     ) -> Situation:
+        """Gather what a request is answered from; the world's lock must be held."""
         past = self._past(request.viewer_id, degraded)
         zone = self.world.rules.time_zone
         at_ms = request.requested_at_ms

@@ -16,10 +16,10 @@ from skipwise.errors import SettingError, StateError
 from skipwise.features.known import clock_day_of
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
-from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine, ServeSettings, now_ms
+from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine, ServeSettings
 from skipwise.serving.models import Models, load_model, open_dataset
 from skipwise.serving.rules import Rules
-from skipwise.serving.seed import SEEDED_DOCUMENT, seed
+from skipwise.serving.seed import LOG_END_DOCUMENT, SEEDED_DOCUMENT, LogEnd, now_ms, seed
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
 from skipwise.serving.state.store import StateSettings, Store
 from skipwise.serving.world import VideoPosted, World
@@ -92,6 +92,8 @@ def open_engine(
             f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
             f"history of {reach}. Raise it."
         )
+    if settings.clock == "log":
+        clock = _going_on(store, clock)
 
     def today() -> int:
         return clock_day_of(clock(), rules.time_zone)
@@ -99,3 +101,15 @@ def open_engine(
     first = load_model(run, world, dataset, settings.backend, day=today())
     models = Models(first, world, store, dataset, today)
     return Engine(world, store, models, settings, clock)
+
+
+def _going_on(store: Store, clock: Clock) -> Clock:
+    """Let time go on from the end of the log; a second after it, so that nothing is hidden."""
+    document = store.get(LOG_END_DOCUMENT)
+    log = LogEnd(0, 0)
+    if document is not None:
+        log = msgspec.json.decode(document.value, type=LogEnd)
+    if not log.ended_at_ms:
+        return clock
+    behind_ms = max(0, log.seeded_at_ms - log.ended_at_ms - 1000)
+    return lambda: clock() - behind_ms

@@ -103,9 +103,7 @@ def lay_out(
     """
     rows = _live_rows(past, ask, codes, catalogue, videos, crowd)
     number, asked = len(past.events), len(codes)
-    known = np.append(past.events["known_at_ms"], 0)
-    at = np.append(np.full(number, -1), ask.requested_at_ms)
-    prefix = int(live_prefix(known, at)[-1])
+    prefix = num_visible(past, ask)
     start = max(0, prefix - reach)
     plan = Plan(
         viewer=np.zeros(1, dtype=np.int64),
@@ -119,6 +117,13 @@ def lay_out(
     )
     read = read_stretches(rows, plan, np.zeros(1, dtype=np.int64))
     return _as_asked(read, catalogue, videos, viewer)
+
+
+def num_visible(past: Past, ask: Ask) -> int:
+    """Count how many events, from the oldest, had arrived at a request."""
+    known = np.append(past.events["known_at_ms"], 0)
+    at = np.append(np.full(len(past.events), -1), ask.requested_at_ms)
+    return int(live_prefix(known, at)[-1])
 
 
 def counters_of(

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,8 +31,16 @@ from skipwise.serving.state.store import StateSettings, Store
 from skipwise.serving.world import EFFECTIVE_BIT, World
 
 SEEDED_DOCUMENT = "seeded"
+LOG_END_DOCUMENT = "log end"
 _VIEWERS_AT_ONCE = 2000
 Sums = NDArray[np.float64]
+
+
+class LogEnd(msgspec.Struct, frozen=True):
+    """When the last outcome of a log became known, and when a state was made of it; UTC ms."""
+
+    ended_at_ms: int
+    seeded_at_ms: int
 
 
 def seed(
@@ -70,11 +79,17 @@ def seed(
             pasts = _pasts(world, rows, span, settings)
             store.load(
                 [(viewer_ids[code], pasts[code].pack()) for code in chosen if code in pasts],
-                int(time.time()),
+                now_ms() // 1000,
             )
             task.advance(len(chosen))
     store.put(WORLD_DOCUMENT, pack_world(world))
+    store.put(LOG_END_DOCUMENT, msgspec.json.encode(LogEnd(_ended_at_ms(rows), now_ms())))
     store.put(SEEDED_DOCUMENT, dataset.fingerprint.encode())
+
+
+def now_ms() -> int:
+    """Return the time of the system's clock, UTC ms."""
+    return time.time_ns() // 1_000_000
 
 
 @dataclass(init=False, slots=True)
@@ -122,6 +137,10 @@ class _Rows:
             age = (self.last_day - self.clock_day[at]).astype(np.float64)
             outcome *= (2.0 ** (-age / half_life))[:, None]
         return outcome
+
+
+def _ended_at_ms(rows: _Rows) -> int:
+    return int(rows.columns["known_at_ms"][rows.chosen].max(initial=0))
 
 
 def _clock_days(

@@ -104,6 +104,33 @@ class FeedRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     day: Day | None = None
     blocked_authors: Annotated[tuple[Id, ...], Meta(max_length=1000)] = ()
     explain: bool = False
+    describe: bool = False
+    """Say also what a person would see of each video."""
+
+
+class ExplainRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `POST /v1/explain`."""
+
+    viewer_id: Id
+    video_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=20)]
+    surface: Id | None = None
+    requested_at_ms: Milliseconds | None = None
+    """Else now."""
+    day: Day | None = None
+
+
+Asking = RankRequest | FeedRequest | ExplainRequest
+"""Whatever says who asks, where and when."""
+
+
+class Shown(Struct, frozen=True, omit_defaults=True):
+    """What a person would see of a video."""
+
+    topics: tuple[str, ...] = ()
+    author_id: str | None = None
+    duration_ms: int | None = None
+    title: str | None = None
+    author_name: str | None = None
 
 
 class Item(Struct, frozen=True, omit_defaults=True):
@@ -116,6 +143,8 @@ class Item(Struct, frozen=True, omit_defaults=True):
     propensity: float | None = None
     predictions: dict[str, float] | None = None
     """Chance per objective and `watch_s`, where `explain` was asked for."""
+    shown: Shown | None = None
+    """Where `describe` was asked for."""
 
 
 class Removed(Struct, frozen=True):

@@ -4,8 +4,8 @@
 
 - Column order and types are the design's; `clicked`, `long_viewed` and `variant` are null, as this
   source gives no verdicts of its own and runs no experiment.
-- Ids are strings that tell the kind: `u12`, `v7`, `a3`; requests are `r5`. Topics are words, so that
-  a person sees at once what a feed is about.
+- Ids are strings that tell the kind: `u12`, `v7`, `a3`; requests are `r5`. Topics are words, so
+  that a person sees at once what a feed is about.
 
 Knows `events.schema`, `exposure`, `odds`, `population`, `watching`, `world`; is read by `log`.
 """
