@@ -1,0 +1,99 @@
+// What counts how much in the score, and what that does to the slate at once.
+
+import { ask, Failed } from "/page/api.js";
+import { node, short } from "/page/dom.js";
+import { titleOf } from "/page/card.js";
+
+const SLIDERS = [
+  ["glance_power", "Avoid skips", 0, 6, 0.1],
+  ["watch_power", "Watch time", 0, 2, 0.05],
+  ["effective.power", "Effective views", 0, 4, 0.1],
+  ["long.power", "Long views", 0, 4, 0.1],
+  ["finished.power", "Finished views", 0, 4, 0.1],
+  ["like.scale", "Likes", 0, 50, 0.5],
+  ["negative_power", "Avoid “not for me”", 0, 60, 1],
+];
+const NEXT = 5;
+
+export class Weights {
+  constructor(feed) {
+    this.feed = feed;
+    this.inputs = new Map();
+    this.next = node("ol", { class: "next-up" });
+    this.words = node("p", { class: "note", role: "status" });
+    const mayChange = feed.scopes.has("admin");
+    this.element = node("section", { class: "weights" }, node("h3", {}, "What should count?"),
+      node("p", { class: "note" }, mayChange
+        ? "Moving a slider re-ranks what comes next, for every viewer of this server."
+        : "The weights are changed with a key that has the admin scope; this one has not."),
+      node("fieldset", { disabled: !mayChange }, node("legend", { class: "unseen" }, "Weights of the score"),
+        SLIDERS.map((slider) => this.#slider(...slider)),
+        node("button", { type: "button", class: "quiet", onclick: () => this.#put({}) }, "As it was made")),
+      this.words, node("h3", {}, "Next up"), this.next);
+    if (mayChange) this.#read();
+  }
+
+  /** The slate to come has changed. */
+  coming(entries) {
+    const held = new Map([...this.next.children].map((row, at) => [row.dataset.video, at]));
+    this.next.replaceChildren(...entries.slice(0, NEXT).map((entry, at) => {
+      const before = held.get(entry.video_id);
+      const moved = before === undefined ? "new" : before > at ? "up" : before < at ? "down" : "same";
+      return node("li", { "data-video": entry.video_id, "data-moved": moved },
+        node("span", { class: "name", dir: "auto" }, short(titleOf(entry.video_id, entry.shown), 34)),
+        node("span", { class: "value" }, entry.score.toFixed(2)));
+    }));
+  }
+
+  #slider(name, label, least, most, step) {
+    const id = `weight-${name.replace(".", "-")}`;
+    const value = node("output", { for: id }, "–");
+    const input = node("input", { type: "range", id, min: least, max: most, step, oninput: () => {
+      value.textContent = input.value;
+      clearTimeout(this.timer);
+      this.timer = setTimeout(() => this.#put(this.#wanted()), 80);
+    } });
+    this.inputs.set(name, { input, value });
+    return node("div", { class: "slider" }, node("label", { for: id }, label), input, value);
+  }
+
+  async #read() {
+    try {
+      this.#show((await ask("GET", "/v1/score")).weights);
+    } catch (problem) {
+      this.words.textContent = `The weights cannot be read: ${problem.message}`;
+    }
+  }
+
+  #show(weights) {
+    this.weights = weights;
+    for (const [name, { input, value }] of this.inputs) {
+      const [outer, inner] = name.split(".");
+      input.value = inner ? weights[outer][inner] : weights[outer];
+      value.textContent = input.value;
+    }
+  }
+
+  #wanted() {
+    const weights = structuredClone(this.weights);
+    for (const [name, { input }] of this.inputs) {
+      const [outer, inner] = name.split(".");
+      if (inner) weights[outer][inner] = Number(input.value);
+      else weights[outer] = Number(input.value);
+    }
+    return weights;
+  }
+
+  async #put(weights) {
+    try {
+      const told = await ask("PUT", "/v1/score", weights);
+      this.weights = told.weights;
+      if (!Object.keys(weights).length) this.#show(told.weights);
+      await this.feed.renew();
+      this.words.textContent = `Weights version ${told.version} in force.`;
+    } catch (problem) {
+      if (!(problem instanceof Failed)) throw problem;
+      this.words.textContent = `Not changed: ${problem.message}`;
+    }
+  }
+}
