@@ -25,6 +25,12 @@ spark: .venv/.spark
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark]'
 	@touch $@
 
+# What the tests of the page need of npm; node and chromium are the system's (Debian: nodejs, npm, chromium).
+browser: tests/browser/node_modules/.installed
+tests/browser/node_modules/.installed: tests/browser/package-lock.json
+	npm ci --prefix tests/browser --no-audit --no-fund --silent
+	@touch $@
+
 demo: setup
 	$(BIN)/skipwise demo --out demo
 

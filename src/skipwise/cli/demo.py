@@ -1,10 +1,15 @@
-"""The whole job in one command: simulate, prepare, train, evaluate, report.
+"""The whole job in one command: simulate, prepare, train, evaluate, report, serve.
 
-    skipwise demo [--data PATH]  ->  OUT/dataset, OUT/run, OUT/run/report.html
+    skipwise demo [--data PATH]  ->  OUT/dataset, OUT/run, OUT/run/report.html, a page
+
+- The page is served where somebody sits at a terminal, until Ctrl-C; else the command that serves
+  it is named.
 
 Is read by `main`.
 """
 
+import socket
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +24,13 @@ from skipwise.cli.logs import (
     prepare_command,
     simulate_command,
 )
+from skipwise.cli.serving import serve_command
 from skipwise.features.dataset import Dataset, iso_day
 
+TOPICS = "topics=8"
+"""So few that a person sees the share of each change."""
+AS_OF_LOG = "serving.clock=log"
+"""The log is of the past: time goes on from its end, so that what was counted still counts."""
 REPORTED_DAYS = 2
 """Last days of the log, which nothing is learnt from."""
 
@@ -34,6 +44,12 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("demo"),
     viewers: Annotated[int, typer.Option(help="How many viewers to simulate.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    serve: Annotated[
+        bool | None,
+        typer.Option(
+            "--serve/--no-serve", help="Serve the page at the end; else where it is a terminal."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -41,7 +57,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Do the whole job: simulate -> prepare -> train -> evaluate -> report.
+    """Do the whole job: simulate -> prepare -> train -> evaluate -> report -> serve.
 
     Example: skipwise demo --data KuaiRand-Pure --out kuairand
     """
@@ -51,16 +67,16 @@ def demo(
     log = data
     if log is None:
         log = out / "world"
-        _announce("1/5  simulate: viewers with known tastes")
-        simulate_command(log, viewers=viewers, days=8, seed=seed)
+        _announce("1/6  simulate: viewers with known tastes")
+        simulate_command(log, viewers=viewers, days=8, seed=seed, overrides=[TOPICS])
     else:
-        _announce(f"1/5  inspect: {log}")
+        _announce(f"1/6  inspect: {log}")
         inspect_command(log, source=source, mapping=mapping, overrides=reading)
-    _announce("2/5  prepare: labels, counters, histories")
+    _announce("2/6  prepare: labels, counters, histories")
     prepare_command(log, out / "dataset", source=source, mapping=mapping, overrides=reading)
     last = Dataset.open(out / "dataset").days[1]
     until, first = iso_day(last - REPORTED_DAYS), iso_day(last - REPORTED_DAYS + 1)
-    _announce(f"3/5  train: until {until}")
+    _announce(f"3/6  train: until {until}")
     train_command(
         out / "dataset",
         out / "run",
@@ -68,11 +84,46 @@ def demo(
         replace=True,
         overrides=[f"seed={seed}", *(word for word in words if word not in reading)],
     )
-    _announce(f"4/5  evaluate: {first} to {iso_day(last)}, which it has not seen")
+    _announce(f"4/6  evaluate: {first} to {iso_day(last)}, which it has not seen")
     evaluate_command(out / "run", first, iso_day(last))
-    _announce("5/5  report")
+    _announce("5/6  report")
     report_command(out / "run")
     console.print("Open that file in a browser.")
+    _announce("6/6  serve: the page, on this model")
+    _serve(out, sys.stdout.isatty() if serve is None else serve)
+
+
+def _serve(out: Path, now: bool) -> None:
+    """Serve the page on a fresh state, or name the command that does."""
+    console = open_console()
+    for old in out.glob("state.db*"):
+        old.unlink()
+    state = f"sqlite:{out / 'state.db'}"
+    if not now:
+        console.print(
+            f"skipwise serve {out / 'run'} --state {state} {AS_OF_LOG}\n"
+            "starts it; then open http://127.0.0.1:8080/ in a browser.",
+            soft_wrap=True,
+        )
+        return
+    port = _free_port()
+    console.print(
+        f"Open http://127.0.0.1:{port}/ in a browser in a few seconds. Ctrl-C ends it.",
+        soft_wrap=True,
+    )
+    serve_command(out / "run", state=state, port=port, overrides=[AS_OF_LOG])
+
+
+def _free_port(first: int = 8080) -> int:
+    """Return 8080, or the next port nobody listens on."""
+    for port in range(first, first + 100):
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    return first
 
 
 def _announce(step: str) -> None:

@@ -8,6 +8,7 @@
 import { ask } from "/page/api.js";
 
 export const SLATE = 10;
+const MOST = 200;
 
 export class Queue {
   constructor(viewerId, surface, tell) {
@@ -23,12 +24,12 @@ export class Queue {
   }
 
   /** Ask for a slate; resolves when it, or a newer one, is there. Throws `Failed`. */
-  async ask() {
+  async ask(k = SLATE) {
     this.asked += 1;
     const number = this.asked;
     const slate = await ask("POST", "/v1/feed", {
       viewer_id: this.viewerId,
-      k: SLATE,
+      k,
       explain: true,
       describe: true,
       ...(this.surface ? { surface: this.surface } : {}),
@@ -40,8 +41,13 @@ export class Queue {
       ...item, position, request_id, variant, model, score_version, degraded: slate.degraded || [],
     }));
     this.coming = entries.filter((entry) => !this.shown.has(entry.video_id));
-    this.empty = this.coming.length === 0;
-    this.slates.push(entries.map((entry) => entry.shown.topics || []));
+    this.empty = entries.length === 0;
+    if (!this.coming.length && entries.length && k < MOST) {  // what was done is not kept there yet
+      await this.ask(Math.min(MOST, k + this.shown.size));
+      return;
+    }
+    this.empty ||= !this.coming.length;
+    this.slates.push(entries.slice(0, SLATE).map((entry) => entry.shown.topics || []));
     this.tell(this);
   }
 

@@ -1,0 +1,10 @@
+// One browser for all scenarios: says where it listens, and lives as long as its input is open.
+import { chromium } from "playwright-core";
+
+const server = await chromium.launchServer({
+  executablePath: process.argv[2],
+  args: ["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"],
+});
+console.log(server.wsEndpoint());
+process.stdin.resume();
+process.stdin.on("end", () => server.close());

@@ -1,0 +1,113 @@
+"""A trained feed to look at, and a browser to look with."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skipwise.features.dataset import Dataset
+from skipwise.serving.engine import ServeSettings
+from skipwise.serving.pipeline import SlateSettings
+from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.simulation.world import WorldSettings
+from skipwise.training.checkpoint import TrainedRun
+from tests.serving.running import PATIENT, Client, running
+from tests.training.trained import short_run
+from tests.worlds import prepared_world
+
+HERE = Path(__file__).resolve().parent
+Play = Callable[..., Any]
+TASTES = WorldSettings(
+    viewers=200, videos=400, authors=80, topics=6, days=4, views_per_viewer_day=12.0,
+    taste_strength=2.0, seed=5,
+)  # fmt: skip
+SERVING = ServiceSettings(
+    serving=ServeSettings(clock="log", slate=SlateSettings(explore_share=0.0, per_topic=10)),
+    limits=PATIENT.limits,
+)
+
+
+def require(what: str | None, message: str) -> str:
+    """Skip, or fail in CI, where something is not there."""
+    if what is None:
+        if os.environ.get("SKIPWISE_REQUIRE_DATA"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return what
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[str]:
+    """Where a running browser listens; skips (fails in CI) without node, chromium or packages."""
+    node = require(shutil.which("node"), "node is not installed; Debian has it as nodejs")
+    chromium = require(shutil.which("chromium"), "chromium is not installed; Debian has it")
+    there = "yes" if (HERE / "node_modules" / "playwright-core").is_dir() else None
+    require(there, "tests/browser/node_modules is missing; run make browser")
+    process = subprocess.Popen(  # noqa: S603
+        [node, "browser.mjs", chromium],
+        cwd=HERE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    yield process.stdout.readline().strip()
+    process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def play(browser: str) -> Play:
+    """Play a scenario of `scenarios.mjs`; returns what it tells."""
+
+    def played(name: str, **given: Any) -> Any:
+        done = subprocess.run(  # noqa: S603
+            ["node", "scenarios.mjs", browser, name, json.dumps(given)],  # noqa: S607
+            cwd=HERE,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return played
+
+
+@pytest.fixture(scope="session")
+def tasted_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A simulated catalogue of six topics, with viewers who care for topics."""
+    return prepared_world(tmp_path_factory.mktemp("tasted"), TASTES)
+
+
+@pytest.fixture(scope="session")
+def tasted_run(tasted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A model that has had a few seconds to learn it."""
+    return short_run(
+        tasted_dataset,
+        tmp_path_factory.mktemp("tasted_run") / "run",
+        *("passes_at_most=5", "tokens_per_batch=4096", "model.width=16"),
+        "optimizer.learning_rate=0.01",
+    )
+
+
+@pytest.fixture(scope="session")
+def feed(
+    tasted_dataset: Dataset, tasted_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """A server of that model, which lets pages be ahead of it: in tests they jump in time."""
+    service = Service(
+        run=tasted_run.path,
+        data=tasted_dataset.path,
+        state=f"sqlite:{tmp_path_factory.mktemp('feed') / 'state.db'}",
+        settings=SERVING,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skipwise.serving.engine.FUTURE_MS", 86_400_000)
+        with running(service) as client:
+            yield client

@@ -1,0 +1,267 @@
+// What a person does with the page. Each scenario returns what it did and saw; the tests judge.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { cardNow, open, run, saved, swipe } from "./harness.mjs";
+
+const heldOf = async (base, viewer) => (await fetch(`${base}/v1/viewers/${viewer}`)).json();
+
+/** Press keys one right after the other, faster than a hand. */
+async function hurry(page, ...keys) {
+  const before = await page.evaluate(() => window.noted.shown.length);
+  await page.evaluate((each) => {
+    for (const key of each) document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+  }, keys);
+  await page.waitForFunction((number) => window.noted.shown.length >= number, before + 1);
+}
+
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+/** Swipe through cards: skip one topic, watch another to its end, others for twelve seconds. */
+async function learns(browser, { base, viewer, skip, watch, cards }) {
+  const { context, page, problems } = await open(browser, base);
+  const slates = [];
+  page.on("response", async (answer) => {
+    if (answer.url().endsWith("/v1/feed")) slates.push((await answer.json()).items.map((item) => item.shown.topics ?? []));
+  });
+  await page.clock.install();
+  const began = Date.now();
+  await page.goto(`${base}/?viewer=${viewer}`);
+  await cardNow(page).waitFor();
+  const firstMs = Date.now() - began;
+  const videos = [];
+  for (let at = 0; at < cards; at += 1) {
+    const topics = await cardNow(page).locator(".chips li").allTextContents();
+    const [, length] = (await cardNow(page).locator(".time").textContent()).split(" / ");
+    const [minutes, seconds] = length.split(":").map(Number);
+    videos.push((await cardNow(page).locator(".id").textContent()).replace(" · ", ""));
+    const stay = topics.includes(skip) ? 600 : topics.includes(watch) ? 1000 * (60 * minutes + seconds) + 300 : 12_000;
+    await page.clock.fastForward(stay);
+    await swipe(page);
+  }
+  await saved(page);
+  const noted = await page.evaluate(() => window.noted);
+  const watchedMs = videos.map((_, at) => noted.pressed[at] - noted.shown[at]);
+  const nextMs = videos.map((_, at) => noted.shown[at + 1] - noted.pressed[at]);
+  const held = await heldOf(base, viewer);
+  await context.close();
+  return { problems, held, slates, videos, watchedMs, nextMs, firstMs };
+}
+
+/** Reload in the middle of a view, lose the connection and get it back, and use two tabs. */
+async function survives(browser, { base, viewer }) {
+  const { context, page, problems } = await open(browser, base);
+  const url = `${base}/?viewer=${viewer}`;
+  await page.goto(url);
+  await cardNow(page).waitFor();
+  await swipe(page);
+  await page.waitForTimeout(350);
+  await page.reload();  // the second view ends here
+  await cardNow(page).waitFor();
+  await swipe(page);
+  await saved(page);
+  const online = problems.length;
+  await context.setOffline(true);
+  for (let at = 0; at < 3; at += 1) await swipe(page);
+  await page.locator(".status[data-state='offline']").waitFor();
+  const said = await page.locator("#status").textContent();
+  await page.goto("about:blank");  // the tab is gone while nothing can be sent: the seventh view
+  await context.setOffline(false);
+  const lost = problems.splice(online).filter((each) => !each.includes("ERR_INTERNET_DISCONNECTED"));
+  await page.goto(url);
+  await cardNow(page).waitFor();
+  await saved(page);
+  const other = await open(browser, base, { context });
+  await other.page.goto(url);
+  await cardNow(other.page).waitFor();
+  await Promise.all([page, other.page].map(async (tab) => {
+    for (let at = 0; at < 3; at += 1) await swipe(tab);
+  }));
+  await Promise.all([saved(page), saved(other.page)]);
+  await page.close({ runBeforeUnload: false });
+  await other.page.goto("about:blank");
+  const last = await open(browser, base, { context });  // what the closed tabs had open is adopted
+  await last.page.goto(`${base}/?viewer=${viewer}-other`);
+  await cardNow(last.page).waitFor();
+  await saved(last.page);
+  const held = await heldOf(base, viewer);
+  await context.close();
+  return { held, problems: [...problems, ...other.problems, ...last.problems, ...lost], said };
+}
+
+/** Pause by hiding the tab, bounce through cards one has seen, like one afterwards. */
+async function measures(browser, { base, viewer }) {
+  const { context, page, problems } = await open(browser, base);
+  await page.clock.install();
+  await page.goto(`${base}/?viewer=${viewer}`);
+  await cardNow(page).waitFor();
+  const hide = (hidden) => page.evaluate((value) => {
+    Object.defineProperty(document, "hidden", { value, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  }, hidden);
+  await page.clock.fastForward(4000);
+  await hide(true);
+  await page.clock.fastForward(60_000);
+  await hide(false);
+  await page.keyboard.press(" ");  // paused by hand
+  await page.clock.fastForward(30_000);
+  await page.keyboard.press(" ");
+  await swipe(page);
+  await page.clock.fastForward(5000);
+  await swipe(page);
+  await page.clock.fastForward(1000);
+  await hurry(page, "ArrowUp", "ArrowUp");  // through the second card at once: no view
+  await page.keyboard.press("l");  // and a like of the first, whose view was posted already
+  await page.clock.fastForward(700);
+  await hurry(page, "ArrowDown", "ArrowDown");
+  await page.clock.fastForward(2000);
+  await page.keyboard.press("n");
+  await page.waitForFunction(() => window.noted.shown.length === 8);
+  await saved(page);
+  const held = await heldOf(base, viewer);
+  await context.close();
+  return { problems, held };
+}
+
+/** Reach everything with the keyboard alone. */
+async function keyboard(browser, { base, viewer }) {
+  const { context, page, problems } = await open(browser, base);
+  await page.goto(`${base}/?viewer=${viewer}`);
+  await cardNow(page).waitFor();
+  const focused = () => page.evaluate(() => {
+    const element = document.activeElement;
+    return element.getAttribute("aria-label") || element.textContent.trim() || element.id;
+  });
+  const visited = [];
+  for (let at = 0; at < 14; at += 1) {
+    await page.keyboard.press("Tab");
+    visited.push(await focused());
+  }
+  await cardNow(page).locator(".act.like").focus();
+  await page.keyboard.press("Enter");
+  const liked = await cardNow(page).locator(".act.like").getAttribute("aria-pressed");
+  await page.keyboard.press("w");
+  await page.locator(".why .factors").waitFor();
+  const inDrawer = await page.evaluate(() => document.activeElement.closest("#why") !== null);
+  await page.locator("#weight-glance_power").focus();
+  const before = await page.locator("#weight-glance_power").inputValue();
+  await page.keyboard.press("ArrowRight");
+  await page.locator(".weights [role='status']", { hasText: "in force" }).waitFor();
+  const after = await page.locator("#weight-glance_power").inputValue();
+  await page.keyboard.press("Escape");
+  const closed = await page.locator(".why").isHidden();
+  await swipe(page, "j");
+  await page.locator("#who").focus();
+  await page.keyboard.press("Enter");
+  await page.locator(".people button").first().waitFor();
+  await page.locator(".people button").first().focus();
+  await page.keyboard.press("Enter");
+  await page.waitForFunction((old) => !document.querySelector("#who").textContent.includes(old), viewer.slice(0, 12));
+  await cardNow(page).waitFor();
+  const who = await page.locator("#who .words").textContent();
+  await context.close();
+  return { problems, visited, liked, inDrawer, before, after, closed, who };
+}
+
+/** Show videos whose words try to be more than words. */
+async function hostile(browser, { base, key, viewer, videos, shot }) {
+  const { context, page, problems } = await open(browser, base);
+  await page.addInitScript((mine) => sessionStorage.setItem("skipwise.key", mine), key);
+  await page.goto(`${base}/?viewer=${viewer}`);
+  await cardNow(page).waitFor();
+  const seen = [];
+  for (let at = 0; at < videos; at += 1) {
+    seen.push(await cardNow(page).evaluate((card) => ({
+      title: card.querySelector("h2").textContent,
+      author: card.querySelector(".author").textContent,
+      elements: card.querySelectorAll("h2 *, .author bdi *").length,
+      wide: document.documentElement.scrollWidth > innerWidth,
+      tall: card.querySelector(".words").getBoundingClientRect().height,
+    })));
+    if (at === 0) await page.screenshot({ path: shot });
+    await page.keyboard.press("w");
+    await page.locator(".why .factors").waitFor();
+    await page.keyboard.press("Escape");
+    await swipe(page);
+  }
+  const caught = await page.evaluate(() => window.caught ?? null);
+  await context.close();
+  return { problems, seen, caught };
+}
+
+/** Ask a server with keys for its feed, with a key for the feed and with one for everything. */
+async function locked(browser, { base, keys }) {
+  const told = {};
+  for (const [name, key] of Object.entries(keys)) {
+    const { context, page, problems } = await open(browser, base, { of: { viewport: { width: 1440, height: 900 } } });
+    await page.goto(`${base}/?viewer=locked-${name}`);
+    await page.locator("#key").fill(key);
+    await page.keyboard.press("Enter");
+    await page.locator(".weights").waitFor();
+    const disabled = await page.locator(".weights fieldset").evaluate((set) => set.disabled);
+    let next = null;
+    if (!disabled) {
+      const order = () => page.locator(".next-up li").evaluateAll((rows) => rows.map((row) => row.dataset.video));
+      const before = await order();
+      await page.locator("#weight-watch_power").fill("2");
+      await page.locator("#weight-glance_power").fill("0");
+      await page.locator(".weights [role='status']", { hasText: "in force" }).waitFor();
+      next = [before, await order()];
+    }
+    told[name] = { disabled, next, problems, words: await page.locator(".weights .note").first().textContent() };
+    await context.close();
+  }
+  return told;
+}
+
+const VIEWPORTS = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
+const STILL = ".scene { visibility: hidden } .time, .id, .words .author, .last, .note { visibility: hidden }";
+
+/** Take pictures of every state, and let axe look at each. */
+async function looks(browser, { base, viewer, folder }) {
+  const found = {};
+  const problems = [];
+  for (const [size, viewport] of Object.entries(VIEWPORTS)) {
+    for (const colorScheme of ["light", "dark"]) {
+      const { context, page, problems: noted } = await open(browser, base, { of: { viewport, colorScheme, reducedMotion: "reduce", bypassCSP: true } });
+      const look = async (state) => {
+        const name = `${size}-${colorScheme}-${state}`;
+        await page.screenshot({ path: `${folder}/${name}.png`, style: STILL, animations: "disabled" });
+        await page.evaluate(axe);
+        const result = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
+        found[name] = result.violations.map((each) => `${each.id}: ${each.nodes.map((one) => one.target).join(" | ")}`);
+      };
+      await page.goto(`${base}/?viewer=new-${viewer}`);
+      await cardNow(page).waitFor();
+      await page.locator(".guide").waitFor();
+      await look("guide");
+      await page.getByRole("button", { name: "Not now" }).click();
+      await look("feed");
+      await page.keyboard.press("w");
+      await page.locator(".why .factors").waitFor();
+      if (colorScheme === "light" || size === "phone") await look("why");
+      await page.keyboard.press("Escape");
+      if (colorScheme === "dark") {
+        await page.locator("#who").click();
+        await page.locator(".people button").first().waitFor();
+        await look("picker");
+      } else {
+        await page.route("**/v1/feed", (route) => route.fulfill({ json: { request_id: "r", variant: "current", model: "m", score_version: 0, items: [] } }));
+        await page.reload();
+        await page.locator(".place[data-kind='empty']").waitFor();
+        await look("empty");
+        await page.unroute("**/v1/feed");
+        await page.route("**/v1/feed", (route) => route.fulfill({ status: 500, json: { request_id: "r", error: "a fault of the server; it is logged under request_id." } }));
+        const before = noted.length;
+        await page.reload();
+        await page.locator(".place[data-kind='error']").waitFor();
+        await look("error");
+        noted.splice(before, noted.length, ...noted.slice(before).filter((each) => !each.includes("status of 500")));
+      }
+      problems.push(...noted);
+      await context.close();
+    }
+  }
+  return { problems, found };
+}
+
+await run({ learns, survives, measures, keyboard, hostile, locked, looks });
