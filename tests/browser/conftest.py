@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 Play = Callable[..., Any]
 TASTES = WorldSettings(
     viewers=200, videos=400, authors=80, topics=6, days=4, views_per_viewer_day=12.0,
-    taste_strength=2.0, seed=5,
+    taste_strength=3.0, seed=5,
 )  # fmt: skip
 SERVING = ServiceSettings(
     serving=ServeSettings(clock="log", slate=SlateSettings(explore_share=0.0, per_topic=10)),
@@ -91,7 +91,7 @@ def tasted_run(tasted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
     return short_run(
         tasted_dataset,
         tmp_path_factory.mktemp("tasted_run") / "run",
-        *("passes_at_most=5", "tokens_per_batch=4096", "model.width=16"),
+        *("passes_at_most=6", "tokens_per_batch=2048", "model.width=16"),
         "optimizer.learning_rate=0.01",
     )
 
