@@ -23,7 +23,7 @@ from tests.worlds import prepared_world
 HERE = Path(__file__).resolve().parent
 Play = Callable[..., Any]
 TASTES = WorldSettings(
-    viewers=200, videos=400, authors=80, topics=6, days=4, views_per_viewer_day=12.0,
+    viewers=200, videos=400, authors=80, topics=5, days=3, views_per_viewer_day=16.0,
     taste_strength=3.0, seed=5,
 )  # fmt: skip
 SERVING = ServiceSettings(
@@ -81,7 +81,7 @@ def play(browser: str) -> Play:
 
 @pytest.fixture(scope="session")
 def tasted_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """A simulated catalogue of six topics, with viewers who care for topics."""
+    """A simulated catalogue of five topics, with viewers who care for topics."""
     return prepared_world(tmp_path_factory.mktemp("tasted"), TASTES)
 
 
@@ -91,7 +91,7 @@ def tasted_run(tasted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
     return short_run(
         tasted_dataset,
         tmp_path_factory.mktemp("tasted_run") / "run",
-        *("passes_at_most=6", "tokens_per_batch=2048", "model.width=16"),
+        *("passes_at_most=6", "tokens_per_batch=2048", "model.width=16", "refit=false"),
         "optimizer.learning_rate=0.01",
     )
 

@@ -47,7 +47,7 @@ def situation_vector(engine: Engine, moment: Asking) -> Vectors:
         day=moment.day,
     )
     engine.catch_up()
-    return viewer_vector(engine._situation(request, 1, [], cheap=False))
+    return viewer_vector(engine.situation(request, 1, [], cheap=False))
 
 
 def test_vectors_are_those_of_evaluation_event_by_event(
