@@ -86,8 +86,8 @@ def test_a_feed_leaves_out_what_was_seen_blocked_or_withdrawn_and_says_so(
     assert all(0 < each["propensity"] <= 1 for each in first["items"])
     client.keep(event(1, "feed", shown[0]))
     blocked = small_authors[shown[1]]
-    popular = [each["video_id"] for each in first["items"] if each["source"] == "popular"]
-    gone = next(video for video in popular[2:] if small_authors[video] != blocked)
+    old = [each["video_id"] for each in first["items"][2:] if each["source"] != "fresh"]
+    gone = next(video for video in old if small_authors[video] != blocked)
     withdrawn = {"video_id": gone, "eligible": False}
     client.ask("PUT", "/v1/videos", {"videos": [withdrawn]})
     second = client.ask("POST", "/v1/feed", {**asked, "blocked_authors": [blocked]})
