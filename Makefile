@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup distributed spark demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-growth fuzz soak clean
+.PHONY: setup distributed spark browser demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
