@@ -230,7 +230,10 @@ def _say_size(size: str, num_events: int) -> None:
 
 
 def _show_pass(line: Mapping[str, Any]) -> None:
-    """Say on stderr how a pass went."""
+    """Say on stderr how a pass went, or what was chosen by measurement."""
+    if "told" in line:
+        open_console(stderr=True).print(line["told"], soft_wrap=True, highlight=False)
+        return
     shown = ("glance", "long", "effective", "like")
     losses = line["validation"] or line["training"]
     what = "validation" if line["validation"] else "training"
@@ -249,6 +252,7 @@ def _show_run(out: Path) -> None:
     window = description["window"]
     rows = [
         ("learnt from", f"{window['first_day']} to {window['last_day']}"),
+        ("precision", description["precision"]),
         ("best number of passes", description["best_pass"]),
         ("parameters", description["num_parameters"]),
         ("objectives", ", ".join(description["objectives"])),

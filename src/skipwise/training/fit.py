@@ -16,7 +16,6 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from safetensors.torch import load_file
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.features.stretches import Plan, View, plan_stretches
+from skipwise.model.inputs import Batch
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
@@ -37,6 +37,8 @@ from skipwise.training.learner import Learner
 from skipwise.training.loader import ReadAhead
 from skipwise.training.machine import interrupts_noted
 from skipwise.training.outset import Outset, set_out
+from skipwise.training.position import Position, check_same
+from skipwise.training.precision import choose_precision
 from skipwise.training.processes import ALONE, Processes, code_digest
 from skipwise.training.settings import TrainSettings
 from skipwise.training.shared_checkpoints import SharedCheckpoints, fill_from
@@ -45,21 +47,6 @@ from skipwise.training.views import draw_views
 from skipwise.training.window import TrainingWindow, learnable_objectives, training_window
 
 Report = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(slots=True)
-class _Position:
-    """Where training stands, besides the weights."""
-
-    phase: str = "search"
-    passes: int = 0
-    """Passes finished in this phase."""
-    batch: int = 0
-    """Batches finished in this pass."""
-    step: int = 0
-    best_pass: int = 0
-    best_loss: float = math.inf
-    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train(
@@ -83,7 +70,8 @@ def train(
         resume: Go on from where an earlier call in `out` was broken off.
         processes: Who trains it together (`joined`); the first one writes.
         progress: Who is told how far it is.
-        report: Is given one dict per finished pass (what `progress.jsonl` holds).
+        report: Is given one dict per finished pass (what `progress.jsonl` holds), and
+            `{"told": sentence}` on a choice that was made by measurement.
 
     Raises:
         DatasetError: The window is outside the data or too small.
@@ -132,6 +120,7 @@ def train(
                     "refit": settings.refit,
                 },
                 "label_shares": run.outset.label_shares,
+                "precision": run.position.precision,
                 "best_pass": run.position.best_pass,
                 "validation_loss": run.position.best_loss,
                 "seconds": time.monotonic() - started,
@@ -159,7 +148,7 @@ class _Run:
         self.window, self.objectives, self.processes = window, objectives, processes
         self.progress, self.report = progress, report
         self.identity: dict[str, Any] = {}
-        self.position = _Position()
+        self.position = Position()
         self.best: dict[str, torch.Tensor] = {}
         self.learner: Learner
         self.checkpoints: Checkpoints
@@ -225,12 +214,12 @@ class _Run:
         if total < self.position.best_loss:
             self.position.best_loss, self.position.best_pass = total, self.position.passes
             self.best = self.learner.averaged_weights()
-        self.tell(training, validation, total)
+        self.end_pass(training, validation, total)
 
     def refit(self) -> None:
         """Train anew on the whole window, for as many passes as were best."""
         while self.position.passes < self.position.best_pass:
-            self.tell(self.one_pass(), {}, None)
+            self.end_pass(self.one_pass(), {}, None)
 
     def one_pass(self) -> dict[str, float]:
         """Go once over the phase's training rows, from where the position says."""
@@ -240,6 +229,7 @@ class _Run:
         )
         plan = self.plan(generator)
         batches = self.learner.batches(plan, generator)[position.batch :]
+        self.choose_precision([self.learner.read(plan, each) for each in batches[:2]])
         part = self.processes.part
         rows = sum(int(plan.num_candidates[each[part(len(each))]].sum()) for each in batches)
         what = f"{position.phase} pass {position.passes + 1}"
@@ -265,6 +255,15 @@ class _Run:
         position.passes, position.batch = position.passes + 1, 0
         self.waited_s = ahead.waited_s
         return self.learner.take_mean_losses()
+
+    def choose_precision(self, batches: list[Batch]) -> None:
+        """Choose once, before the first step; tell."""
+        if not self.position.precision:
+            chosen = choose_precision(self.learner, batches, self.settings.precision)
+            self.position.precision = chosen.name
+            if self.report is not None and chosen.fp32_ms is not None:
+                self.report({"told": str(chosen)})
+        self.learner.precision = self.position.precision
 
     def plan(self, generator: np.random.Generator) -> Plan:
         """Draw how each viewer's stretch sees, and cut the stretches."""
@@ -301,7 +300,7 @@ class _Run:
                 losses[name] = float(total / number)
         return losses
 
-    def tell(
+    def end_pass(
         self, training: Mapping[str, float], validation: Mapping[str, float], total: float | None
     ) -> None:
         """Keep a finished pass, on disk and in progress.jsonl, and report it."""
@@ -351,22 +350,10 @@ class _Run:
         """
         state, position = find_unfinished(self.out)
         self.identity = identity
-        for key, now in identity.items():
-            before = position["identity"][key]
-            if before != now:
-                raise RunError(
-                    f"the unfinished training in {self.out} was begun with "
-                    f"{key} {_difference(before, now)}. Give the same as before, or leave --resume "
-                    "out to train from the start."
-                )
+        check_same(position["identity"], identity, self.out)
         self.checkpoints = self._checkpoints()
         self.begin(position["phase"])
-        names = [each.name for each in dataclasses.fields(_Position)]
-        loss = position["best_loss"]
-        self.position = _Position(
-            **{name: position[name] for name in names}
-            | {"best_loss": math.inf if loss is None else loss}
-        )
+        self.position = Position.of(position)
         if state.is_dir():
             if self.position.phase == "search" and self.position.best_pass:
                 self.best = self.learner.averaged_weights()  # of the right sizes, to be filled
@@ -392,12 +379,3 @@ def log_losses(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> NDArray
     """
     found: NDArray[np.float64] = np.logaddexp(0, logits) - labels * logits
     return found
-
-
-def _difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                inner = _difference(before.get(key), now[key])
-                return f"{key}.{inner}" if isinstance(now[key], dict) else f"{key} = {inner}"
-    return f"{before}, is now given {now}"

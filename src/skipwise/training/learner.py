@@ -53,6 +53,8 @@ class Learner:
             settings,
         )
         self.finding, self.processes = finding, processes
+        self.precision = "fp32"
+        """Of the network's passes, fp32 or bf16; who trains sets it."""
         self.device = next(model.parameters()).device
         chosen = settings.optimizer
         large = large_tables(model, chosen.sparse_from_rows)
@@ -101,10 +103,8 @@ class Learner:
         self.tables.set_pace(share)
         if self.processes.number > 1:  # chance by step and process, whatever came before
             torch.manual_seed(self._chance(step))
-        scores = self.model(self._with_hidden_events(batch))
-        losses = self._losses_of(scores, batch)
+        losses, loss = self._weighted(batch, self.precision)
         terms = torch.stack(list(losses.values()))
-        loss = terms @ terms.new_tensor([getattr(self.settings.loss, name) for name in losses])
         total = loss.item()
         if not math.isfinite(total):
             raise RunError(_not_a_number(losses, batch, step))
@@ -118,6 +118,12 @@ class Learner:
         self._average(step)
         self._count(dict(zip(losses, terms.tolist(), strict=True)), len(batch.row))
         return total, len(batch.row)
+
+    def try_batch(self, batch: Batch, precision: str) -> None:
+        """Go forward and backward, and forget the gradients."""
+        self._weighted(batch, precision)[1].backward()  # type: ignore[no-untyped-call]
+        self.tables.square_norm()  # takes the gradients off the tables
+        self.weights.zero_gradients()
 
     def take_mean_losses(self) -> dict[str, float]:
         """Return each term's mean since the last call, weighted by impressions."""
@@ -201,6 +207,15 @@ class Learner:
             return batch
         kept = torch.rand(batch.token_valid.shape, device=batch.token_valid.device) >= share
         return dataclasses.replace(batch, token_valid=batch.token_valid & kept)
+
+    def _weighted(self, batch: Batch, precision: str) -> tuple[dict[str, Tensor], Tensor]:
+        """Return each term of the loss, and their weighted sum."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            scores = self.model(self._with_hidden_events(batch))
+            losses = self._losses_of(scores, batch)
+        terms = torch.stack([term.float() for term in losses.values()])
+        weights = [getattr(self.settings.loss, name) for name in losses]
+        return losses, terms @ terms.new_tensor(weights)
 
     def _losses_of(self, scores: Scores, batch: Batch) -> dict[str, Tensor]:
         settings = self.settings.loss

@@ -60,6 +60,9 @@ class TrainSettings:
     threads: int = 1
     """CPU threads; 0 = all. On 1 the same seed gives the same weights bit by bit, and a network of
     these sizes gains little from more and loses much where other work runs beside it."""
+    precision: str = "auto"
+    """fp32, bf16 in the network's passes, or auto, which times both before the first step. The same
+    seed gives the same weights only in the same precision: set it where that matters."""
     device: str = "auto"
     """Where it is trained: cpu, cuda, or auto, which is cuda where there is one."""
     passes_at_most: int = 12
@@ -90,6 +93,7 @@ class TrainSettings:
     def __post_init__(self) -> None:
         check_setting("seed", self.seed, at_least=0, below=2**31)
         check_setting("threads", self.threads, at_least=0, at_most=1024)
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         check_setting("passes_at_most", self.passes_at_most, at_least=1, at_most=10_000)
         check_setting("patience", self.patience, at_least=1)
         check_setting("validation_days", self.validation_days, at_least=1, at_most=365)

@@ -1,0 +1,72 @@
+"""Where training stands besides the weights, and whether it may go on from there.
+
+    a checkpoint's json  ->  Position.of  ->  phase, passes, batches, steps, what was best
+    identities, then and now  ->  check_same  ->  nothing, or what differs
+
+Is read by `fit`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skipwise.errors import RunError
+
+
+@dataclass(slots=True)
+class Position:
+    """Where training stands, besides the weights."""
+
+    phase: str = "search"
+    passes: int = 0
+    """Passes finished in this phase."""
+    batch: int = 0
+    """Batches finished in this pass."""
+    step: int = 0
+    best_pass: int = 0
+    best_loss: float = math.inf
+    precision: str = ""
+    """fp32 or bf16, once it was chosen; kept for the whole run, whatever goes on with it."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, written: Mapping[str, Any]) -> "Position":
+        """Take it from a checkpoint's json, where no loss yet is null."""
+        names = [each.name for each in dataclasses.fields(cls)]
+        loss = written["best_loss"]
+        return cls(
+            **{name: written[name] for name in names}
+            | {"best_loss": math.inf if loss is None else loss}
+        )
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> None:
+    """Refuse to go on with other data, window or settings.
+
+    Args:
+        before: What an unfinished training was begun with, by name.
+        now: What it is to go on with.
+        run: Its folder, for the message.
+
+    Raises:
+        RunError: What differs.
+    """
+    for key, value in now.items():
+        if before[key] != value:
+            raise RunError(
+                f"the unfinished training in {run} was begun with "
+                f"{key} {_difference(before[key], value)}. Give the same as before, or leave "
+                "--resume out to train from the start."
+            )
+
+
+def _difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                inner = _difference(before.get(key), now[key])
+                return f"{key}.{inner}" if isinstance(now[key], dict) else f"{key} = {inner}"
+    return f"{before}, is now given {now}"

@@ -1,0 +1,89 @@
+"""bf16 is taken where it clearly gains, leaves no trace where it was tried, and trains as well."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from skipwise.errors import SettingError
+from skipwise.features.dataset import Dataset
+from skipwise.training.learner import Learner
+from skipwise.training.precision import choose_precision
+from skipwise.training.settings import TrainSettings
+from tests.training.trained import same_weights, short_run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WIDE = "model.width=64"
+
+
+class Clocked:
+    """Processor time that passes by what is tried: `ms[precision]` a batch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float) -> None:
+        self.ms, self.now_s, self.tried = {"fp32": fp32, "bf16": bf16}, 0.0, 0
+        monkeypatch.setattr("skipwise.training.precision.time.process_time", lambda: self.now_s)
+        real = Learner.try_batch
+
+        def try_batch(learner: Learner, batch: object, precision: str) -> None:
+            self.now_s += self.ms[precision] / 1000
+            self.tried += 1
+            real(learner, batch, precision)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Learner, "try_batch", try_batch)
+
+
+@pytest.mark.parametrize(("bf16", "chosen"), [(80.0, "bf16"), (95.0, "fp32"), (130.0, "fp32")])
+def test_it_is_taken_where_it_clearly_gains_and_the_trial_leaves_no_trace(
+    small_dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bf16: float,
+    chosen: str,
+) -> None:
+    clock = Clocked(monkeypatch, fp32=100.0, bf16=bf16)
+    told: list[Mapping[str, Any]] = []
+    found = short_run(
+        small_dataset,
+        tmp_path / "auto",
+        WIDE,
+        "precision=auto",
+        "passes_at_most=1",
+        report=told.append,
+    )
+    assert clock.tried > 0
+    assert found.description["precision"] == chosen
+    times = f"a batch takes 100 ms in fp32, {bf16:.0f} ms in bf16"
+    assert told[0] == {"told": f"training in {chosen}: {times}"}
+    said = short_run(
+        small_dataset, tmp_path / "said", WIDE, f"precision={chosen}", "passes_at_most=1"
+    )
+    assert same_weights(found, said)
+
+
+def test_a_narrow_network_is_not_tried(
+    small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clocked(monkeypatch, fp32=100.0, bf16=10.0)
+    found = short_run(small_dataset, tmp_path / "RUN", "precision=auto", "passes_at_most=1")
+    assert clock.tried == 0
+    assert found.description["precision"] == "fp32"
+
+
+def test_bf16_is_another_arithmetic_and_trains_as_well(
+    small_dataset: Dataset, tmp_path: Path
+) -> None:
+    runs = [
+        short_run(small_dataset, tmp_path / name, f"precision={name}") for name in ("fp32", "bf16")
+    ]
+    assert not same_weights(*runs)
+    one, other = (run.description["validation_loss"] for run in runs)
+    assert one == pytest.approx(other, rel=0.01)
+    assert all(value.dtype != torch.bfloat16 for value in runs[1].model.state_dict().values())
+
+
+def test_no_batch_is_no_trial_and_an_unknown_precision_is_refused() -> None:
+    assert choose_precision(None, [], "bf16").name == "bf16"  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="precision = 'fp8', must be one of auto, fp32, bf16"):
+        TrainSettings(precision="fp8")
