@@ -37,6 +37,7 @@ from skipwise.settings import apply_settings, parse_overrides, settings_to_dict
 from skipwise.training.checkpoint import TrainedRun, load_run
 from skipwise.training.fit import train
 from skipwise.training.settings import TrainSettings, preset
+from skipwise.training.unfinished import FOLDER, described
 
 Values = dict[str, NDArray[np.float64]]
 OBJECTIVES = ("glance", "long", "effective", "click", "like")
@@ -89,7 +90,7 @@ class Bench:
         settings = self.settings(cell, seed)
         path = self.out / "runs" / self._key(settings_to_dict(settings))
         if not (path / "run.json").is_file():
-            resume = (path / "resume" / "position.json").is_file()
+            resume = bool(described(path / FOLDER))
             train(self.dataset, path, settings, last_day=self.last_training_day, resume=resume)
         return load_run(path)
 
