@@ -1,6 +1,7 @@
 """Checkpoints are whole or not there, few, copied at once, and their problems are told."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,30 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     (tmp_path / "resume" / ".state-000002.safetensors.77.part").write_bytes(b"half")
     Checkpoints(tmp_path, keep=1, every_s=60)
     assert names(tmp_path) == ["state-000001.json", "state-000001.safetensors"]
+
+
+def test_dear_ones_are_written_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A writer that needs 0.06 s of processor is not due again within 2 s."""
+    at = [0.0]
+    monkeypatch.setattr("skipwise.training.unfinished.time.monotonic", lambda: at[0])
+
+    def dear(tensors: dict[str, torch.Tensor], file: Path) -> None:
+        until = time.thread_time() + 0.06
+        while time.thread_time() < until:
+            pass
+        write_tensors(tensors, file)
+
+    monkeypatch.setattr("skipwise.training.unfinished.write_tensors", dear)
+    checkpoints = Checkpoints(tmp_path, keep=1, every_s=0.5)
+    save(checkpoints, 1)
+    assert checkpoints.last_cost_s >= 0.06
+    at[0] = 1.9
+    assert not checkpoints.due(), "0.06 s of 1.9 s is more than 3 %"
+    at[0] = 10.0 + checkpoints.last_cost_s / 0.03
+    assert checkpoints.due()
+    often = Checkpoints(tmp_path, keep=1, every_s=0)
+    save(often, 2)
+    assert often.due(), "0 is as often as can be"
 
 
 def test_none_is_due_before_its_time(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ from skipwise.storage import checksum, replace_file, write_json
 from skipwise.training.checkpoint import FORMAT_VERSION, write_tensors
 
 FOLDER = "resume"
+SHARE_AT_MOST = 0.03
+"""Of processor time that checkpoints may take: large tables are written less often for it."""
 
 
 class Checkpoints:
@@ -35,17 +37,25 @@ class Checkpoints:
         self.folder, self.keep, self.every_s = run / FOLDER, keep, every_s
         self.copying_s = 0.0
         """Seconds that training waited for copies."""
+        self.last_cost_s = 0.0
+        """Processor seconds that the last one took: its copy and its writer."""
         self._numbers = [number_of(file) for file in described(self.folder)]
         self._writer: threading.Thread | None = None
         self._problem: BaseException | None = None
         self._last_s = time.monotonic()
+        self._copied_s = 0.0
         for left in self.folder.glob(".*.part"):
             left.unlink()  # of a process that was killed while it wrote
 
     def due(self) -> bool:
-        """Say whether the last one is old enough, and written."""
+        """Say whether the last one is old enough, and written.
+
+        Old enough is `every_s`, and longer where it would cost more than `SHARE_AT_MOST`; unless
+        `every_s` is 0, which means as often as can be.
+        """
         writing = self._writer is not None and self._writer.is_alive()
-        return not writing and time.monotonic() - self._last_s >= self.every_s
+        apart_s = max(self.every_s, self.last_cost_s / SHARE_AT_MOST) if self.every_s else 0.0
+        return not writing and time.monotonic() - self._last_s >= apart_s
 
     def save(
         self, tensors: Mapping[str, Tensor], position: Mapping[str, Any], *, wait: bool = True
@@ -63,7 +73,8 @@ class Checkpoints:
         self.finish()
         before = time.perf_counter()
         copies = {name: self._copied(tensor) for name, tensor in tensors.items()}
-        self.copying_s += time.perf_counter() - before
+        self._copied_s = time.perf_counter() - before
+        self.copying_s += self._copied_s
         self._writer = threading.Thread(
             target=self._write_noting_problems, args=(copies, dict(position))
         )
@@ -91,10 +102,12 @@ class Checkpoints:
     def _write_noting_problems(
         self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]
     ) -> None:
+        before = time.thread_time()
         try:
             self._write(tensors, position)
         except BaseException as problem:
             self._problem = problem
+        self.last_cost_s = self._copied_s + time.thread_time() - before
 
     def _write(self, tensors: Mapping[str, Tensor], position: Mapping[str, Any]) -> None:
         state = self.folder / f"{self._next()}.safetensors"
