@@ -28,7 +28,7 @@ import skipwise
 from skipwise.events.read import read_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.prepare import prepare
-from skipwise.serving.engine import Engine
+from skipwise.serving.engine import Engine, ServeSettings
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.pipeline import Encodings
 from skipwise.serving.state.store import StateSettings, open_store
@@ -43,10 +43,18 @@ SHORT = bool(os.environ.get("SHORT"))
 OUT = Path(__file__).parent / "out" / "serve.json"
 HISTORY = 200
 AT_MS = 1_750_000_000_000
-SECONDS = 4 if SHORT else 15
+SECONDS = 4 if SHORT else 10
+WORKERS = 2
 VIDEOS = 100_000
-RATES = (50, 100, 200) if SHORT else (50, 100, 150, 200, 300, 500)
-VIEWERS = (1_000,) if SHORT else (1_000, 100_000)
+RATES = {
+    "empty endpoint": (500,),
+    "rank 200": (100, 300) if SHORT else (100, 200, 300, 400, 500, 700),
+    "rank 1000": (50,) if SHORT else (50, 100),
+    "feed of 100,000 videos": (100, 150) if SHORT else (50, 100, 150, 200),
+}
+STATES = (
+    (("sqlite", 1_000),) if SHORT else (("sqlite", 1_000), ("sqlite", 100_000), ("redis", 1_000))
+)
 random = np.random.default_rng(0)
 
 
@@ -60,7 +68,13 @@ def made(folder: Path) -> tuple[Path, Path, list[str]]:
     prepare(read_log(folder / "log", connection), connection, folder / "dataset")
     dataset = Dataset.open(folder / "dataset")
     settings = apply_settings(
-        preset("small"), {"passes_at_most": 1, "refit": False, "device": "cpu"}
+        preset("small"),
+        {
+            "passes_at_most": 1,
+            "refit": False,
+            "device": "cpu",
+            "model": {"encoder": {"history_length": HISTORY}},
+        },
     )
     train(dataset, folder / "runs" / "run", settings)
     videos = [str(video) for video in dataset.videos["video_id"].to_pylist()]
@@ -113,9 +127,9 @@ def bare(run: Path, data: Path, url: str, videos: list[str]) -> list[dict[str, A
     """Measure CPU without HTTP: the model's two calls, and the whole answer."""
     torch.set_num_threads(1)
     store = open_store(url)
-    engine = open_engine(run, data, store)
+    engine = open_engine(run, data, store, ServeSettings(backend="onnx"))
     rows = []
-    for number in (200, 1000):
+    for number, held in ((200, False), (200, True), (1000, True)):
         requests = [
             RankRequest(
                 viewer_id=f"viewer {viewer}",
@@ -125,8 +139,9 @@ def bare(run: Path, data: Path, url: str, videos: list[str]) -> list[dict[str, A
             for viewer in range(20)
         ]
         whole, model = [], []
-        for request in requests * 2:
-            engine.encodings = Encodings()
+        for request in requests * 3:
+            if not held:
+                engine.encodings = Encodings()
             clock = _ModelClock(engine)
             begun = time.process_time()
             engine.rank(request, "bench")
@@ -136,6 +151,7 @@ def bare(run: Path, data: Path, url: str, videos: list[str]) -> list[dict[str, A
             {
                 "what": "in process, no HTTP",
                 "candidates": number,
+                "past_is_encoded_already": held,
                 "model_cpu_ms": float(np.median(model)) * 1000,
                 "answer_cpu_ms": float(np.median(whole)) * 1000,
                 "answer_over_model": float(np.median(whole) / np.median(model)),
@@ -365,13 +381,13 @@ def measured(
     with _state(folder, kind) as url:
         about = {"state": kind, "viewers": viewers}
         rows.append({"what": "state", **about, **fill(run, data, url, videos, viewers)})
-        if kind == "sqlite" and viewers == VIEWERS[0]:
+        if (kind, viewers) == STATES[0]:
             rows += [{**row, **about} for row in bare(run, data, url, videos)]
         port = 18_500
-        with served(run, data, url, port, workers=1) as process:
+        with served(run, data, url, port, workers=WORKERS) as process:
             for load, requests in loads(videos, viewers).items():
                 asyncio.run(at_rate(port, requests, 20, 1))
-                for rate in RATES if load != "empty endpoint" else (RATES[-1],):
+                for rate in RATES[load]:
                     before, at = cpu_s(process), stages(port)
                     row = asyncio.run(at_rate(port, requests, rate, SECONDS))
                     answered = max(1.0, row["answered_per_s"] * SECONDS)
@@ -416,12 +432,11 @@ def main() -> None:
     """Measure and write what came out."""
     folder = Path(tempfile.mkdtemp(prefix="skipwise-bench-"))
     rows: list[dict[str, Any]] = []
-    kinds = ["sqlite", *(["redis"] if shutil.which("redis-server") else [])]
+    states = [each for each in STATES if each[0] == "sqlite" or shutil.which("redis-server")]
     try:
         data, run, videos = made(folder)
-        for kind in kinds:
-            for viewers in VIEWERS:
-                rows += measured(folder, data, run, videos, kind, viewers)
+        for kind, viewers in states:
+            rows += measured(folder, data, run, videos, kind, viewers)
     finally:
         shutil.rmtree(folder)
     for row in rows:
@@ -430,7 +445,8 @@ def main() -> None:
         ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     ratios = {
-        f"answer over bare model, CPU, {row['candidates']} candidates": row["answer_over_model"]
+        f"answer over bare model, CPU, {row['candidates']} candidates"
+        f"{', past encoded' * row['past_is_encoded_already']}": row["answer_over_model"]
         for row in rows
         if "answer_over_model" in row
     }

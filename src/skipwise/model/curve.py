@@ -139,7 +139,7 @@ class WatchCurve:
     def _interest(self, at_s: Tensor) -> Tensor:
         """Return log S at (M,) or (M, P) seconds, the video never ending; flat beyond the grid."""
         edges = grid_edges(self.log_survival_MK)
-        at_MP = at_s.reshape(len(at_s), -1).clamp(0.0, GRID_S[-1])
+        at_MP = at_s.reshape(at_s.shape[0], -1).clamp(0.0, GRID_S[-1])
         bin_MP = torch.bucketize(at_MP, edges[1:-1], right=True)
         ends = self.log_survival_MK.gather(1, torch.cat([bin_MP, bin_MP + 1], 1))
         low, high = ends.chunk(2, 1)

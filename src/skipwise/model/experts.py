@@ -75,7 +75,9 @@ class GroupExperts(nn.Module):
         num_experts = len(experts_EMD)
         weight_GI, bias_G = _stacked(self.gates.children())
         logits_MG = functional.linear(features_MI, weight_GI, bias_G)
-        logits_MN = logits_MG.new_full((len(logits_MG), len(self.towers) * num_experts), -torch.inf)
+        logits_MN = logits_MG.new_full(
+            (logits_MG.shape[0], len(self.towers) * num_experts), -torch.inf
+        )
         logits_MN = logits_MN.index_copy(1, self.open_gates, logits_MG)
         gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
         states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
@@ -250,7 +252,7 @@ def all_experts(experts: Sequence[nn.Module], features_MI: Tensor) -> Tensor:
     layers = [each.layers for each in experts if isinstance(each, Expert)]
     weight_NI, bias_N = _stacked(each[0] for each in layers)
     hidden_MN = layers[0][2](functional.silu(functional.linear(features_MI, weight_NI, bias_N)))
-    hidden_EMN = hidden_MN.view(len(hidden_MN), len(layers), -1).transpose(0, 1)
+    hidden_EMN = hidden_MN.unflatten(-1, (len(layers), -1)).transpose(0, 1)
     width = weight_NI.shape[0] // len(layers) // 2
     weight_DN, bias_D = _stacked(each[3] for each in layers)
     states_EMD = torch.baddbmm(

@@ -288,7 +288,7 @@ class FindForm(nn.Module):
     ) -> Tensor:
         """Return the vector, (R + r,)."""
         model, inputs = self.model, self.model.inputs
-        nothing_1NCT = states_TD.new_zeros(1, 0, 1, len(states_TD))
+        nothing_1NCT = states_TD.new_zeros(1, 0, 1, states_TD.shape[0])
         reading = one_request(
             model, nothing_1NCT, feedback_T, time_s_T, valid_T, time_s_T.new_zeros(())
         )

@@ -110,6 +110,10 @@ class Crowd:
         self.watches = np.zeros((0, NUM_BINS), dtype=np.int32)
         """(videos, bins) watches known before `day`."""
         self.bucket_watches = np.zeros((rules.labels.num_duration_buckets, NUM_BINS), np.int64)
+        self.cuts = np.zeros((0, 2))
+        """(videos, 2) thresholds as of `day`, where `cut_bucket` says they have been asked for."""
+        self.cut_bucket = np.zeros(0, dtype=np.int16)
+        """The duration bucket they hold for; -1 not asked for."""
         self.day = _NO_DAY
         self.recent: defaultdict[int, DayOfWatches] = defaultdict(DayOfWatches)
 
@@ -123,6 +127,8 @@ class Crowd:
             room = max(lacking, len(self.watches) // 4, 64)
             more = np.zeros((room, NUM_BINS), dtype=np.int32)
             self.watches = np.concatenate([self.watches, more])
+            self.cuts = np.concatenate([self.cuts, np.zeros((room, 2))])
+            self.cut_bucket = np.concatenate([self.cut_bucket, np.full(room, -1, np.int16)])
 
     def learn(self, outcome: Outcome) -> None:
         """Add an outcome."""
@@ -167,6 +173,27 @@ class Crowd:
         Returns:
             (M,) seconds for effective and for finished; NaN where they cannot be known.
         """
+        if state_day > self.day:
+            self._begin(state_day)
+        if state_day < self.day:
+            return self._thresholds(video, bucket, own, state_day)
+        new = np.flatnonzero(self.cut_bucket[video] != bucket)
+        if len(new):
+            codes = video[new]
+            self.cuts[codes] = np.stack(self._thresholds(codes, bucket[new], [], state_day), 1)
+            self.cut_bucket[codes] = bucket[new]
+        cuts = self.cuts[video]
+        if own:
+            places = np.array(sorted({place for place, _ in own}))
+            mine = [(int(np.searchsorted(places, place)), watch) for place, watch in own]
+            cuts[places] = np.stack(
+                self._thresholds(video[places], bucket[places], mine, state_day), 1
+            )
+        return cuts[:, 0], cuts[:, 1]
+
+    def _thresholds(
+        self, video: Codes, bucket: Codes, own: list[tuple[int, int]], state_day: int
+    ) -> tuple[Sums, Sums]:
         of_video, of_bucket = self._as_of(video, bucket, state_day)
         for place, watch_bin in own:
             of_video[place, watch_bin] -= 1
@@ -204,10 +231,12 @@ class Crowd:
             if self.day <= known_day < day:
                 self._count(*self.recent[known_day].arrays())
         self.day = day
+        self.cut_bucket[:] = -1
         for known_day in [known for known in self.recent if known < day - RECENT_DAYS]:
             del self.recent[known_day]
 
     def _count(self, video: Codes, bucket: Codes, watch_bin: Codes) -> None:
+        self.cut_bucket[:] = -1
         np.add.at(self.watches, (video, watch_bin), 1)
         np.add.at(self.bucket_watches, (bucket, watch_bin), 1)
 

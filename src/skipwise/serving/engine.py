@@ -83,6 +83,9 @@ class ServeSettings:
     """Of what is explored."""
     clock: Literal["now", "log"] = "now"
     """What time it is: the system's, or, for a log of the past, going on from where it ended."""
+    encoded_viewers: int = 2000
+    """Encoded pasts a process holds, so that a viewer's next request need not encode them again:
+    about 60 kB each at a history of 200."""
     variants: tuple[str, ...] = ("current", "canary")
     """What an event may name as its variant."""
 
@@ -100,7 +103,7 @@ class Engine:
         self.settings, self.clock = settings, clock
         self.intake = Intake(world, store, settings.state, settings.negatives)
         self.random = np.random.default_rng(settings.seed)
-        self.encodings = Encodings()
+        self.encodings = Encodings(settings.encoded_viewers)
         self.weights, self.score_version = ScoreWeights(), 0
         self.promises = Promises()
         world.on_view = self._meet

@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 
 from skipwise.errors import DatasetError, RunError, SkipwiseError
 from skipwise.features.dataset import Dataset
+from skipwise.features.known import DAY_MS
 from skipwise.features.vocabulary import Catalogue
+from skipwise.labels.feedback import Feedback
 from skipwise.serving.backends import Backend, BackendName, eager_backend
-from skipwise.serving.catalogue import BoundVideos
+from skipwise.serving.catalogue import STRANGERS, BoundVideos
 from skipwise.serving.names import name_of
 from skipwise.serving.onnx import onnx_backend
-from skipwise.serving.past import Past
+from skipwise.serving.past import EVENT, Past
 from skipwise.serving.retrieval import Finder
 from skipwise.serving.rows import Ask, lay_out
 from skipwise.serving.rules import Rules
@@ -145,13 +147,21 @@ def prove(served: Served, world: World, reference: Served | None = None) -> None
         codes = np.arange(min(len(world.catalogue), 2048))[-32:]
         together = _predict(served, world, codes)
         again, alone = _predict(served, world, codes), _predict(served, world, codes[:1])
-        expected = together if reference is None else _predict(reference, world, codes)
+        nobody = _predict(served, world, codes, events=0)
+        other = served if reference is None else reference
+        expected = _predict(other, world, codes)
+        expected_of_nobody = _predict(other, world, codes, events=0)
     if not np.isfinite(together).all():
         raise RunError(
             f"{served.name} predicts {together[~np.isfinite(together)][0]} for a built-in batch, "
             "must be finite. The weights are damaged: train again."
         )
-    pairs = ((together, again), (together[:1], alone), (together, expected))
+    pairs = (
+        (together, again),
+        (together[:1], alone),
+        (together, expected),
+        (nobody, expected_of_nobody),
+    )
     apart = max(float((np.abs(a - b) / np.maximum(1, np.abs(b))).max()) for a, b in pairs)
     if apart > _PROVEN_TO:
         raise RunError(
@@ -322,9 +332,25 @@ def _checksum(path: Path) -> str:
     return str(read_description(path)["checksums"][MODEL_FILE])
 
 
-def _predict(served: Served, world: World, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+def _made_up_events(world: World, number: int) -> NDArray[np.void]:
+    """Make a past of all kinds of outcomes, of videos there are, until a day ago."""
+    place, known = np.arange(number), max(len(world.catalogue) - STRANGERS, 1)
+    events = np.zeros(number, dtype=EVENT)
+    events["video"] = world.catalogue.name[STRANGERS + place % known]
+    events["shown_at_ms"] = place * 40_000 - number * 40_000 + max(world.crowd.day - 1, 0) * DAY_MS
+    events["known_at_ms"] = events["shown_at_ms"] + 20_000
+    events["watch_s"], events["duration_s"] = place * 7 % 40, 30
+    events["feedback"] = 1 + place % (len(Feedback) - 1)
+    events["hour"], events["session_place"] = place % 24, place % 7
+    return events
+
+
+def _predict(
+    served: Served, world: World, codes: NDArray[np.int64], events: int | None = None
+) -> NDArray[np.float64]:
     rules = world.rules
     past = Past(rules.num_sums, rules.counters.half_life_days)
+    past.events = _made_up_events(world, served.backend.reach if events is None else events)
     day = max(world.crowd.day, 0)
     ask = Ask(
         viewer_id="",
@@ -338,6 +364,12 @@ def _predict(served: Served, world: World, codes: NDArray[np.int64]) -> NDArray[
     asked = lay_out(past, ask, codes, world.catalogue, served.videos, world.crowd, viewer, reach)
     encoded = served.backend.encode(asked.history)
     ranked = served.backend.rank(encoded, asked.request, asked.candidates)
-    return np.append(
-        ranked.logits.astype(np.float64), ranked.expected_watch_s[:, None].astype(np.float64), 1
+    vector = served.backend.find(encoded, asked.request).astype(np.float64)
+    return np.concatenate(
+        [
+            ranked.logits.astype(np.float64),
+            ranked.expected_watch_s[:, None].astype(np.float64),
+            np.broadcast_to(vector, (len(codes), len(vector))),
+        ],
+        axis=1,
     )

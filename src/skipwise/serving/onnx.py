@@ -16,23 +16,29 @@ import json
 import subprocess
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim
 
 from skipwise.errors import RunError
 from skipwise.features.vocabulary import TOPICS_AT_MOST
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import Array, EncodeForm, RankForm, vector_width
+from skipwise.model.request import Array, EncodeForm, FindForm, RankForm, vector_width
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
 from skipwise.storage import replace_folder, write_json
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
 
 FOLDER, ABOUT = "onnx", "onnx.json"
-_EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES = 7, 5
+FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
+    "encode": EncodeForm,
+    "rank": RankForm,
+    "find": FindForm,
+}
+_EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES = 7, 11
 _EVENTS_AT_MOST, _CANDIDATES_AT_MOST = 20_000, 100_000
 
 
@@ -53,8 +59,7 @@ def onnx_backend(run: Path, model: Recommender) -> Backend:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     runners: dict[Form, Runner] = {}
-    forms: tuple[Form, ...] = ("encode", "rank")
-    for form in forms:
+    for form in FORMS:
         session = onnxruntime.InferenceSession(
             str(run / FOLDER / f"{form}.onnx"), options, providers=["CPUExecutionProvider"]
         )
@@ -72,13 +77,14 @@ def export_forms(run: Path) -> None:
     loaded = load_run(run)
     with replace_folder(run / FOLDER) as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own
-        for form, module in (
-            ("encode", EncodeForm(loaded.model)),
-            ("rank", RankForm(loaded.model)),
-        ):
+        for form, module in FORMS.items():
             arguments, shapes = _example(form, loaded.model)
             program = torch.onnx.export(
-                module.eval(), arguments, dynamo=True, dynamic_shapes=shapes, verbose=False
+                module(loaded.model).eval(),
+                arguments,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                verbose=False,
             )
             assert program is not None  # noqa: S101 - dynamo always returns one
             program.save(str(folder / f"{form}.onnx"))
@@ -88,7 +94,8 @@ def export_forms(run: Path) -> None:
 def _ensure_exported(run: Path) -> None:
     about = run / FOLDER / ABOUT
     checksum = read_description(run)["checksums"][MODEL_FILE]
-    if about.is_file() and json.loads(about.read_text(encoding="utf-8"))["checksum"] == checksum:
+    exported = all((run / FOLDER / f"{form}.onnx").is_file() for form in FORMS)
+    if exported and about.is_file() and _read(about)["checksum"] == checksum:
         return
     done = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", "skipwise.serving.onnx", str(run)], capture_output=True, check=False
@@ -98,6 +105,10 @@ def _ensure_exported(run: Path) -> None:
         raise RunError(
             f"{run} could not be exported to ONNX: {last}. Give --backend eager, and tell us."
         )
+
+
+def _read(about: Path) -> Any:
+    return json.loads(about.read_text(encoding="utf-8"))
 
 
 def _runner(session: Any, names: list[str]) -> Runner:
@@ -111,13 +122,12 @@ def _runner(session: Any, names: list[str]) -> Runner:
     return run
 
 
-def _parameters(form: str) -> list[str]:
-    module: type[nn.Module] = EncodeForm if form == "encode" else RankForm
-    names = inspect.signature(module.forward).parameters
+def _parameters(form: Form) -> list[str]:
+    names = inspect.signature(FORMS[form].forward).parameters
     return [name.lower() for name in names if name != "self"]  # as the exporter writes them
 
 
-def _example(form: str, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+def _example(form: Form, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
     """Return arguments of the right types, and which of their sizes are free.
 
     No tensor stands for two arguments: the exporter would take them for one.
@@ -133,13 +143,21 @@ def _example(form: str, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[A
         context = torch.zeros(past, 5, dtype=torch.int64)
         vectors = torch.randn(past, vector_width(model))
         return (vectors, *whole[:2], context, time_s, valid), ({0: events},) * 6
+    request = (
+        torch.zeros(5, dtype=torch.int64),
+        torch.zeros(len(sizes.viewer_categories), dtype=torch.int64),
+        torch.zeros(sizes.viewer_numbers),
+    )
+    if form == "find":
+        co_watched = torch.randn(past, model.settings.retrieval.co_watched)
+        read = (states, co_watched, whole[0], time_s, valid)
+        return (*read, *request), ({0: events},) * 5 + (None,) * 3
     topics = torch.ones(past, TOPICS_AT_MOST, dtype=torch.int64)
     arguments = (
         *(states, *whole[:2], topics, whole[2], time_s, valid),
-        torch.zeros(5, dtype=torch.int64),
+        request[0],
         torch.tensor(1e9 + 1000, dtype=torch.float64),
-        torch.zeros(len(sizes.viewer_categories), dtype=torch.int64),
-        torch.zeros(sizes.viewer_numbers),
+        *request[1:],
         torch.randn(asked, vector_width(model)),
         torch.arange(asked),
         torch.ones(asked, dtype=torch.int64),

@@ -184,11 +184,12 @@ class Past:
         """
         if not len(self.tallies):
             return np.zeros((*keys.shape, self.num_sums))
+        weighed = np.zeros((*keys.shape, self.num_sums))
         places = np.searchsorted(self.tallies["key"], keys)
-        held = self._held(places, keys)
-        found = self.tallies[np.minimum(places, len(self.tallies) - 1)]
-        weight = np.where(held, self._decay(clock_day - found["day"].astype(np.float64)), 0.0)
-        weighed: Sums = found["sums"] * weight[..., None]
+        held = np.nonzero(self._held(places, keys))
+        found = self.tallies[places[held]]
+        weight = self._decay(clock_day - found["day"].astype(np.float64))
+        weighed[held] = found["sums"] * np.asarray(weight)[:, None]
         return weighed
 
     def holds(self, key: int) -> bool:

@@ -16,20 +16,20 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from skipwise.model.request import Encoded
+from skipwise.model.request import Candidates, Encoded, Request
 from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.serving.models import Served
 from skipwise.serving.names import name_of
 from skipwise.serving.negatives import NegativeSettings, standing
 from skipwise.serving.past import Past
-from skipwise.serving.rows import Ask, Asked, lay_out
+from skipwise.serving.rows import ANY_VIDEO, Ask, lay_out_asked, lay_out_past, num_visible
 from skipwise.serving.wire import Item
 from skipwise.serving.world import World
 from skipwise.settings import check_setting
 
 Codes = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_ANY_VIDEO = np.zeros(1, dtype=np.int64)
+_MANY_VIDEOS, _VIEWS_BETWEEN = 10_000, 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,8 +130,8 @@ def nearest(now: Situation, number: int) -> Codes:
 
 def viewer_vector(now: Situation) -> NDArray[np.float32]:
     """Return the viewer's vector at this request, (R + r,)."""
-    asked = _lay_out(now, _ANY_VIDEO)
-    return now.model.backend.find(_encoded(now, asked), asked.request)
+    request, _ = _asked(now, ANY_VIDEO)
+    return now.model.backend.find(_encoded(now), request)
 
 
 def hydrate(now: Situation) -> None:
@@ -268,7 +268,18 @@ class Encodings:
 
 
 def most_watched(world: World) -> Codes:
-    """Return codes of videos by views so far, most first."""
+    """Return codes of videos by views so far, most first; among many, of a moment ago."""
+    many = len(world.catalogue) > _MANY_VIDEOS
+    stamp = world.num_viewed // _VIEWS_BETWEEN if many else -1 - world.num_viewed
+    return world.listed("most watched", stamp, _most_watched)
+
+
+def newest(world: World) -> Codes:
+    """Return codes of videos whose upload time is known, newest first."""
+    return world.listed("newest", world.catalogue.version, _newest)
+
+
+def _most_watched(world: World) -> Codes:
     number = len(world.catalogue)
     views = world.crowd.videos.sums[:number, 0]
     age = world.crowd.videos.day[:number].max(initial=0) - world.crowd.videos.day[:number]
@@ -279,8 +290,7 @@ def most_watched(world: World) -> Codes:
     return np.asarray(top[np.argsort(-faded[top], kind="stable")], dtype=np.int64)
 
 
-def newest(world: World) -> Codes:
-    """Return codes of videos whose upload time is known, newest first."""
+def _newest(world: World) -> Codes:
     uploaded = world.catalogue.uploaded_at_ms[: len(world.catalogue)]
     at_most = min(2000, int((uploaded >= 0).sum()))
     top = np.argpartition(-uploaded, max(at_most - 1, 0))[:at_most]
@@ -288,33 +298,29 @@ def newest(world: World) -> Codes:
 
 
 def _predict(now: Situation) -> None:
-    asked = _lay_out(now, now.candidates)
-    ranked = now.model.backend.rank(_encoded(now, asked), asked.request, asked.candidates)
+    request, candidates = _asked(now, now.candidates)
+    ranked = now.model.backend.rank(_encoded(now), request, candidates)
     now.predictions = {
         **ranked.probabilities(),
         "watch_s": ranked.expected_watch_s.astype(np.float64),
     }
 
 
-def _lay_out(now: Situation, codes: Codes) -> Asked:
-    model = now.model
-    return lay_out(
-        now.past,
-        now.ask,
-        codes,
-        now.world.catalogue,
-        model.videos,
-        now.world.crowd,
-        model.viewer(now.ask.viewer_id),
-        model.backend.reach,
-    )
+def _asked(now: Situation, codes: Codes) -> tuple[Request, Candidates]:
+    viewer = now.model.viewer(now.ask.viewer_id)
+    world, videos = now.world, now.model.videos
+    return lay_out_asked(now.past, now.ask, codes, world.catalogue, videos, world.crowd, viewer)
 
 
-def _encoded(now: Situation, asked: Asked) -> Encoded:
-    content = hash(now.past.events.tobytes())
-    key = (now.model.checksum, now.ask.viewer_id, content, len(asked.history))
+def _encoded(now: Situation) -> Encoded:
+    model, past, world = now.model, now.past, now.world
+    content = hash(past.events.tobytes())
+    key = (model.checksum, now.ask.viewer_id, content, num_visible(past, now.ask))
     encoded = now.encodings.get(key)
     if encoded is None:
-        encoded = now.model.backend.encode(asked.history)
+        reach = model.backend.reach
+        encoded = model.backend.encode(
+            lay_out_past(past, now.ask, world.catalogue, model.videos, world.crowd, reach)
+        )
         now.encodings.put(key, encoded)
     return encoded

@@ -40,6 +40,8 @@ from skipwise.serving.past import SALT, Past
 
 Codes = NDArray[np.int64]
 LIVE = Views.same(View(mode="progressive"), 1)
+ANY_VIDEO = np.zeros(1, dtype=np.int64)
+"""The code of a stranger, for what needs a candidate and does not mind which."""
 _NONE = Column([np.empty(0, dtype=np.float32)], np.dtype(np.float32))
 
 
@@ -101,22 +103,69 @@ def lay_out(
         viewer: The viewer's categorical and numeric extras, in the model's indices.
         reach: How many events back the model depends on.
     """
-    rows = _live_rows(past, ask, codes, catalogue, videos, crowd)
-    number, asked = len(past.events), len(codes)
+    history = lay_out_past(past, ask, catalogue, videos, crowd, reach)
+    request, candidates = lay_out_asked(past, ask, codes, catalogue, videos, crowd, viewer)
+    return Asked(history=history, request=request, candidates=candidates)
+
+
+def lay_out_past(
+    past: Past,
+    ask: Ask,
+    catalogue: LiveCatalogue,
+    videos: BoundVideos,
+    crowd: Crowd,
+    reach: int,
+) -> History:
+    """Lay out the events that have arrived at a request; the same until the viewer's next one."""
     prefix = num_visible(past, ask)
-    start = max(0, prefix - reach)
-    plan = Plan(
-        viewer=np.zeros(1, dtype=np.int64),
-        first_row=np.zeros(1, dtype=np.int64),
-        start=np.array([start]),
-        num_tokens=np.array([prefix - start]),
-        candidate_offsets=np.array([0, asked]),
-        candidate_rows=np.arange(number, number + asked),
-        candidate_prefix=np.full(asked, prefix - start),
-        views=LIVE,
+    events = past.events[:prefix]
+    asked = ANY_VIDEO[: prefix == 0]  # a table of no rows cannot be read
+    rows = _live_rows(events, past, ask, asked, catalogue, videos, crowd)
+    read = _read(rows, start=max(0, prefix - reach), tokens=prefix, asked=len(asked))
+    codes = read.video[0, : min(prefix, reach)]
+    return History(
+        vectors=videos.vectors[codes],
+        video=codes,
+        author=catalogue.author[codes],
+        topics=videos.topics[codes],
+        feedback=read.feedback[0, : len(codes)],
+        watch_share=read.watch_share[0, : len(codes)],
+        context=_columns(read.context)[0, : len(codes)],
+        time_s=read.time_s[0, : len(codes)],
     )
-    read = read_stretches(rows, plan, np.zeros(1, dtype=np.int64))
-    return _as_asked(read, catalogue, videos, viewer)
+
+
+def lay_out_asked(
+    past: Past,
+    ask: Ask,
+    codes: Codes,
+    catalogue: LiveCatalogue,
+    videos: BoundVideos,
+    crowd: Crowd,
+    viewer: tuple[NDArray[np.int64], NDArray[np.float32]],
+) -> tuple[Request, Candidates]:
+    """Lay out a request and its candidates; of the past they need the last event alone."""
+    prefix = num_visible(past, ask)
+    last = past.events[max(0, prefix - 1) : prefix]
+    rows = _live_rows(last, past, ask, codes, catalogue, videos, crowd)
+    read = _read(rows, start=0, tokens=len(last), asked=len(codes))
+    request = Request(
+        context=_columns(read.candidate_context)[0],
+        time_s=float(read.candidate_time_s[0]),
+        viewer_categories=viewer[0],
+        viewer_numbers=viewer[1],
+    )
+    shown = read.candidate_video
+    return request, Candidates(
+        vectors=videos.vectors[shown],
+        video=shown,
+        author=catalogue.author[shown],
+        topics=videos.topics[shown],
+        counters=read.counters,
+        duration_s=read.targets["duration_s"],
+        effective_above_s=read.targets["effective_above_s"],
+        finished_above_s=read.targets["finished_above_s"],
+    )
 
 
 def num_visible(past: Past, ask: Ask) -> int:
@@ -126,40 +175,60 @@ def num_visible(past: Past, ask: Ask) -> int:
     return int(live_prefix(known, at)[-1])
 
 
+def _read(rows: LiveRows, *, start: int, tokens: int, asked: int) -> Stretches:
+    """Read the last events before a request, and its candidates, as training reads them."""
+    plan = Plan(
+        viewer=np.zeros(1, dtype=np.int64),
+        first_row=np.zeros(1, dtype=np.int64),
+        start=np.array([start]),
+        num_tokens=np.array([tokens - start]),
+        candidate_offsets=np.array([0, asked]),
+        candidate_rows=np.arange(tokens, tokens + asked),
+        candidate_prefix=np.full(asked, tokens - start),
+        views=LIVE,
+    )
+    return read_stretches(rows, plan, np.zeros(1, dtype=np.int64))
+
+
 def counters_of(
     past: Past, ask: Ask, codes: Codes, catalogue: LiveCatalogue, crowd: Crowd
 ) -> NDArray[np.float32]:
     """Return the (M, K) counters of candidates as of now, in the order of `counter_names`."""
     day = ask.clock_day
     video, author, topic = crowd.ask(codes, catalogue.author[codes], catalogue.topics[codes], day)
-    author_name, topic_name = catalogue.author_name[codes], catalogue.topic_names[codes]
-
-    def mine(key: str, names: Names) -> NDArray[np.float64]:
-        found = past.ask(names ^ np.uint64(SALT[key]), day)
-        return found * (names > 0)[..., None]
-
-    surface = np.array([name_of(ask.surface)], dtype=np.uint64)
-    parts: Mapping[str, NDArray[np.float64]] = {
+    topics = catalogue.topic_names[codes]
+    names: Mapping[str, Names] = {
+        "viewer_author": catalogue.author_name[codes],
+        "viewer_topic": topics.ravel(),
+        "viewer_surface": np.array([name_of(ask.surface)], dtype=np.uint64),
+        "viewer_video": catalogue.name[codes],
+    }
+    keys = [np.array([SALT["viewer"]], dtype=np.uint64)]
+    keys += [np.where(each > 0, each ^ np.uint64(SALT[key]), 0) for key, each in names.items()]
+    ends = np.cumsum([len(each) for each in keys])
+    viewer, *mine = np.split(past.ask(np.concatenate(keys), day), ends[:-1])
+    parts: dict[str, NDArray[np.float64]] = {
         "video": video,
         "author": author,
         "topic": topic,
-        "viewer": past.ask(np.array([SALT["viewer"]], dtype=np.uint64), day),
-        "viewer_author": mine("viewer_author", author_name),
-        "viewer_topic": mine("viewer_topic", topic_name).sum(1),
-        "viewer_surface": mine("viewer_surface", surface),
-        "viewer_video": mine("viewer_video", catalogue.name[codes]),
+        "viewer": viewer,
+        **dict(zip(names, mine, strict=True)),
     }
-    shape = (len(codes), past.num_sums)
-    return np.concatenate(
-        [np.broadcast_to(parts[key], shape) for key in KEYS], axis=1, dtype=np.float32
-    )
+    parts["viewer_topic"] = parts["viewer_topic"].reshape(*topics.shape, past.num_sums).sum(1)
+    counters = np.empty((len(codes), len(KEYS), past.num_sums), dtype=np.float32)
+    for place, key in enumerate(KEYS):
+        counters[:, place] = parts[key]
+    return counters.reshape(len(codes), len(KEYS) * past.num_sums)
 
 
 def own_watches(past: Past, names: Names, state_day: int) -> list[tuple[int, int]]:
     """Return the viewer's watches of some videos, known before a day: (place in names, bin)."""
-    events = past.events
-    seen = np.isin(events["video"], names) & (events["known_day"] < state_day)
-    places = np.flatnonzero(seen & ~np.isnan(events["watch_s"]))
+    events, wanted = past.events, set(names.tolist())
+    seen = [place for place, name in enumerate(events["video"].tolist()) if name in wanted]
+    if not seen:
+        return []
+    known = (events["known_day"][seen] < state_day) & ~np.isnan(events["watch_s"][seen])
+    places = np.array(seen)[known]
     if not len(places):
         return []
     bins = grid_bin(events["watch_s"][places].astype(np.float64)).tolist()
@@ -171,6 +240,7 @@ def own_watches(past: Past, names: Names, state_day: int) -> list[tuple[int, int
 
 
 def _live_rows(
+    events: NDArray[np.void],
     past: Past,
     ask: Ask,
     codes: Codes,
@@ -178,7 +248,6 @@ def _live_rows(
     videos: BoundVideos,
     crowd: Crowd,
 ) -> LiveRows:
-    events = past.events
     asked, nothing = len(codes), np.full(len(codes), np.nan, dtype=np.float32)
     bucket = catalogue.duration_bucket[codes]
     own = own_watches(past, catalogue.name[codes], ask.day)
@@ -209,44 +278,6 @@ def _live_rows(
         counters_event=_matrix(counters_of(past, ask, codes, catalogue, crowd)),
         counter_names=crowd.rules.counter_names,
         session_gap_s=crowd.rules.session_gap_s,
-    )
-
-
-def _as_asked(
-    read: Stretches,
-    catalogue: LiveCatalogue,
-    videos: BoundVideos,
-    viewer: tuple[NDArray[np.int64], NDArray[np.float32]],
-) -> Asked:
-    visible = int(read.prefix[0]) if len(read.prefix) else 0
-    past, shown = read.video[0, :visible], read.candidate_video
-    return Asked(
-        history=History(
-            vectors=videos.vectors[past],
-            video=past,
-            author=catalogue.author[past],
-            topics=videos.topics[past],
-            feedback=read.feedback[0, :visible],
-            watch_share=read.watch_share[0, :visible],
-            context=_columns(read.context)[0, :visible],
-            time_s=read.time_s[0, :visible],
-        ),
-        request=Request(
-            context=_columns(read.candidate_context)[0],
-            time_s=float(read.candidate_time_s[0]),
-            viewer_categories=viewer[0],
-            viewer_numbers=viewer[1],
-        ),
-        candidates=Candidates(
-            vectors=videos.vectors[shown],
-            video=shown,
-            author=catalogue.author[shown],
-            topics=videos.topics[shown],
-            counters=read.counters,
-            duration_s=read.targets["duration_s"],
-            effective_above_s=read.targets["effective_above_s"],
-            finished_above_s=read.targets["finished_above_s"],
-        ),
     )
 
 

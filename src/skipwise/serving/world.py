@@ -90,6 +90,10 @@ class World:
         """Effective views of late, for retrieval; as of the start of a day."""
         self.cursor = START
         self.lock = threading.RLock()
+        self.num_viewed = 0
+        """Views taken in from the log by this process."""
+        self.lists: dict[str, tuple[int, NDArray[np.int64]]] = {}
+        """Codes in some order, and the state of things they were put in order at; see `listed`."""
         self.num_given = len(catalogue)
         """Codes below came with the dataset; the others came through the log."""
         self.changed_videos: set[int] = set()
@@ -142,12 +146,22 @@ class World:
         self.negatives.grow(len(catalogue))
         self.popularity.grow(len(catalogue))
 
+    def listed(
+        self, name: str, stamp: int, order: Callable[["World"], NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """Return codes in an order that is worked out anew when its stamp changes."""
+        held = self.lists.get(name)
+        if held is None or held[0] != stamp:
+            held = self.lists[name] = (stamp, order(self))
+        return held[1]
+
     def sums_of(self, known: int, positive: int) -> Sums:
         """Return what a view with these labels adds, (S,)."""
         return sums_of(self.rules, known, positive)
 
     def _viewed(self, line: Viewed) -> None:
         event = line.event
+        self.num_viewed += 1
         self.on_view(line)
         if not self.catalogue.knows(event.video_id) and len(self.catalogue) < VIDEOS_AT_MOST:
             self.catalogue.put(VideoFacts(video_id=event.video_id, duration_ms=event.duration_ms))
