@@ -66,6 +66,7 @@ class LiveCatalogue:
         self.words: dict[int, tuple[str | None, str | None]] = {}
         """Title and author's name, of the codes that have one."""
         self._code_of: dict[int, int] = {}
+        self._code_of_id: dict[str, int] = {}
         self._author_of: dict[str, int] = {}
         self._topic_of: dict[str, int] = {}
         self.author_ids, self.topic_words = [""], [""]
@@ -135,6 +136,7 @@ class LiveCatalogue:
         if code is None:
             code = self._code_of[name] = len(self.video_ids)
             self.video_ids.append(facts.video_id)
+            self._code_of_id[facts.video_id] = code
             if code >= len(self.name):
                 self._grow()
         self._write(code, name, facts)
@@ -142,7 +144,8 @@ class LiveCatalogue:
 
     def code(self, video_id: str) -> int:
         """Return a video's code; one of the strangers' where it is in no catalogue."""
-        return self._code(name_of(video_id))
+        found = self._code_of_id.get(video_id)
+        return name_of(video_id) % STRANGERS if found is None else found
 
     def codes(self, names: Names) -> NDArray[np.int64]:
         """Return the codes of named videos, (N,)."""
@@ -158,7 +161,7 @@ class LiveCatalogue:
 
     def knows(self, video_id: str) -> bool:
         """Say whether a video is in the catalogue."""
-        return name_of(video_id) in self._code_of
+        return video_id in self._code_of_id
 
     def topic_codes(self, code: int) -> tuple[int, ...]:
         """Return the distinct topics of a video."""

@@ -26,6 +26,8 @@ Sums = NDArray[np.float64]
 RECENT_DAYS = 3
 """How many days back a state may be asked for; earlier ones read as the earliest kept."""
 _NO_DAY = -(2**31)
+_AGES = 20_000
+"""Days for which what a sum still weighs is worked out beforehand; an older one weighs no less."""
 
 
 class Tallies:
@@ -35,6 +37,10 @@ class Tallies:
         self.day = np.zeros(0, dtype=np.int32)
         self.sums = np.zeros((0, num_sums))
         self.half_life_days = half_life_days
+        ages = np.arange(_AGES)
+        self._weights = np.ones(_AGES)
+        if half_life_days is not None:
+            self._weights = 2.0 ** (-ages / half_life_days)
 
     def grow(self, number: int) -> None:
         """Make room for codes up to `number`."""
@@ -53,14 +59,14 @@ class Tallies:
 
     def ask(self, codes: Codes, clock_day: int) -> Sums:
         """Read sums as they weigh on a day, (...) -> (..., S); never more than whole."""
-        weight = self._decay(clock_day - self.day[codes].astype(np.float64))
-        asked: Sums = self.sums[codes] * np.asarray(weight)[..., None]
+        weight = self._weights[np.clip(clock_day - self.day[codes], 0, _AGES - 1)]
+        asked: Sums = self.sums[codes] * weight[..., None]
         return asked
 
-    def _decay(self, days: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    def _decay(self, days: float) -> float:
         if self.half_life_days is None:
-            return np.ones_like(days)
-        return 2.0 ** (-np.maximum(days, 0.0) / self.half_life_days)
+            return 1.0
+        return float(2.0 ** (-max(days, 0.0) / self.half_life_days))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -170,6 +170,8 @@ def lay_out_asked(
 
 def num_visible(past: Past, ask: Ask) -> int:
     """Count how many events, from the oldest, had arrived at a request."""
+    if past.events["known_at_ms"].max(initial=0) <= ask.requested_at_ms:
+        return len(past.events)
     known = np.append(past.events["known_at_ms"], 0)
     at = np.append(np.full(len(past.events), -1), ask.requested_at_ms)
     return int(live_prefix(known, at)[-1])
