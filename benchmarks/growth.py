@@ -24,6 +24,7 @@ from skipwise.training.settings import preset
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 OUT = Path(__file__).parent / "out"
 PLOT = Path(__file__).parents[1] / "docs" / "growth.svg"
@@ -141,7 +142,8 @@ def write(grown: dict[str, list[dict[str, Any]]]) -> None:
             name = f"{what}{' (touched rows)' if sparse else ''}: dearest over cheapest"
             ratios[name] = max(costs) / min(costs)
         plot.set_xscale("log")
-        plot.set_ylim(bottom=0)
+        plot.xaxis.set_minor_formatter(NullFormatter())
+        plot.set_ylim(0, 1.15 * max(row["ms_per_impression"] for row in rows))
         plot.set_xlabel(LABELS[what])
         plot.set_ylabel("CPU ms per impression")
         if what == "table":
