@@ -37,7 +37,9 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
             "--weights", help="Score weights, as `skipwise tune` writes; else the state's."
         ),
     ] = None,
-    backend: Annotated[str, typer.Option(help="onnx or eager.")] = "onnx",
+    backend: Annotated[
+        str, typer.Option(help="onnx, eager, or compiled, which needs a C++ compiler.")
+    ] = "onnx",
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="On which port.")] = 8080,
@@ -93,6 +95,7 @@ def key_command(
 def check_serving_installed() -> None:
     """Refuse, with the remedy, where the extra `serve` is not installed."""
     try:
+        import faiss  # noqa: F401
         import msgspec  # noqa: F401
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401

@@ -77,8 +77,9 @@ class ServeSettings:
     state: StateSettings = field(default_factory=StateSettings)
     slate: SlateSettings = field(default_factory=SlateSettings)
     negatives: NegativeSettings = field(default_factory=NegativeSettings)
-    backend: Literal["eager", "onnx"] = "eager"
-    """Who runs the network; the command asks for onnx unless told otherwise."""
+    backend: Literal["eager", "onnx", "compiled"] = "eager"
+    """Who runs the network; the command asks for onnx unless told otherwise. `compiled` is
+    AOTInductor's, which wants a C++ compiler."""
     seed: int = 0
     """Of what is explored."""
     clock: Literal["now", "log"] = "now"

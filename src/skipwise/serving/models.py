@@ -28,6 +28,7 @@ from skipwise.features.vocabulary import Catalogue
 from skipwise.labels.feedback import Feedback
 from skipwise.serving.backends import Backend, BackendName, eager_backend
 from skipwise.serving.catalogue import STRANGERS, BoundVideos
+from skipwise.serving.compiled import compiled_backend
 from skipwise.serving.names import name_of
 from skipwise.serving.onnx import onnx_backend
 from skipwise.serving.past import EVENT, Past
@@ -130,8 +131,9 @@ def load_model(
         bound=bound,
     )
     prove(served, world)
-    if backend == "onnx":
-        faster = dataclasses.replace(served, backend=onnx_backend(path, run.model))
+    make = {"onnx": onnx_backend, "compiled": compiled_backend}.get(backend)
+    if make is not None:
+        faster = dataclasses.replace(served, backend=make(path, run.model))
         prove(faster, world, reference=served)
         return faster
     return served

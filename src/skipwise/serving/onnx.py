@@ -78,7 +78,7 @@ def export_forms(run: Path) -> None:
     with replace_folder(run / FOLDER) as folder, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own
         for form, module in FORMS.items():
-            arguments, shapes = _example(form, loaded.model)
+            arguments, shapes = example(form, loaded.model)
             program = torch.onnx.export(
                 module(loaded.model).eval(),
                 arguments,
@@ -127,12 +127,14 @@ def _parameters(form: Form) -> list[str]:
     return [name.lower() for name in names if name != "self"]  # as the exporter writes them
 
 
-def _example(form: Form, model: Recommender) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
+def example(
+    form: Form, model: Recommender, events_at_most: int = _EVENTS_AT_MOST
+) -> tuple[tuple[Tensor, ...], tuple[Any, ...]]:
     """Return arguments of the right types, and which of their sizes are free.
 
     No tensor stands for two arguments: the exporter would take them for one.
     """
-    events = Dim("events", min=SHORTEST, max=_EVENTS_AT_MOST)
+    events = Dim("events", min=SHORTEST, max=events_at_most)
     candidates = Dim("candidates", min=SHORTEST, max=_CANDIDATES_AT_MOST)
     width, sizes = model.settings.width, model.sizes
     past, asked = _EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES
