@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from skipwise.errors import RunError
+from skipwise.model import band
 from skipwise.model.recommender import Recommender
 from skipwise.model.request import Array
 from skipwise.serving.backends import Backend, Form, Runner, backend_of
@@ -46,13 +47,14 @@ def compiled_backend(run: Path, model: Recommender) -> Backend:
 
 
 def compile_forms(run: Path, folder: Path) -> None:
-    """Compile a run's forms into a folder.
+    """Compile a run's forms into a folder; in a process of its own, for it changes how it cuts.
 
     Raises:
         RunError: The run is damaged.
         StorageError: The folder cannot be written.
     """
     model = load_run(run).model
+    band.BLOCK_AT_LEAST = model.settings.encoder.reach  # one block, whatever the length: no branch
     with replace_folder(folder) as aside, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the compiler's own
         for form, module in FORMS.items():
