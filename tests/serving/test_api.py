@@ -51,6 +51,23 @@ def test_a_late_outcome_is_a_row_of_its_own_and_changes_what_is_read(
     assert [each["feedback"] for each in held["events"]] == ["negative"]
 
 
+@pytest.mark.parametrize("viewer", [".", ".."])
+def test_an_id_that_no_path_can_hold_is_refused(
+    client: Client, videos: list[str], viewer: str
+) -> None:
+    """Found by the long fuzz: what was kept of it could not be read back, nor forgotten."""
+    for path, body in (
+        ("/v1/events", {"events": [event(1, viewer, videos[0])]}),
+        ("/v1/feed", {"viewer_id": viewer}),
+    ):
+        refused = client.post(path, json=body)
+        assert refused.status_code == 422
+        assert refused.json()["must_be"].startswith("another id than . and ..")
+    kept = f"{viewer}x"
+    assert client.keep(event(1, kept, videos[0]))["accepted"] == 1
+    assert client.ask("GET", f"/v1/viewers/{kept}")["num_events"] == 1
+
+
 def test_a_viewer_is_forgotten(client: Client, videos: list[str]) -> None:
     client.keep(event(1, "x/y z", videos[0]))
     assert client.ask("DELETE", "/v1/viewers/x%2Fy%20z")["held"]

@@ -75,11 +75,12 @@ def test_what_the_document_allows_and_what_it_does_not(
 
 
 words = st.text(min_size=1, max_size=12)
+viewers = words.filter(lambda word: word not in {".", ".."})
 flags = st.none() | st.booleans()
 events = st.fixed_dictionaries(
     {
         "event_id": st.sampled_from("abcdefgh"),
-        "viewer_id": st.sampled_from(["v", "w", "ü\u0000\u2028"]) | words,
+        "viewer_id": st.sampled_from(["v", "w", "ü\u0000\u2028"]) | viewers,
         "video_id": st.sampled_from(["v0", "v1", "v10"]) | words,
         "shown_at_ms": st.integers(10**11, 1_700_000_000_000),
     },
@@ -97,7 +98,7 @@ events = st.fixed_dictionaries(
 
 
 @FUZZED
-@given(batches=st.lists(st.lists(events, max_size=6), min_size=1, max_size=4), asked=words)
+@given(batches=st.lists(st.lists(events, max_size=6), min_size=1, max_size=4), asked=viewers)
 def test_no_event_is_lost_or_counted_twice(
     fuzzed: Client, batches: list[list[dict[str, Any]]], asked: str
 ) -> None:

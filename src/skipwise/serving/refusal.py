@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from skipwise.errors import SkipwiseError, StateError, StorageError
-from skipwise.serving.wire import Problem
+from skipwise.serving.wire import NO_DOTS, Problem
 
 Body = TypeVar("Body")
 _SHOWN = 80
@@ -102,6 +102,8 @@ def _of_validation(said: str, body: bytes) -> Refusal:
         value = _value_at(body, f"{path}.{named['name']}") if "unknown" in what else "missing"
     else:
         must_be = what.removeprefix("Expected ").removeprefix("Invalid ")
+        if repr(NO_DOTS) in must_be:
+            must_be = "another id than . and ..: a path cannot hold those"
         value = _value_at(body, path)
         if field.endswith("_at_ms") and value.lstrip("-").isdigit() and abs(int(value)) < 10**11:
             must_be += ": UTC milliseconds since 1970; this looks like seconds"

@@ -20,6 +20,9 @@ CANDIDATES_AT_MOST = 2000
 FEED_AT_MOST = 200
 VIDEOS_AT_MOST = 1000
 
+NO_DOTS = r"^([^.]|\.[^.]|\.\.[\s\S])"
+ViewerId = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_DOTS)]
+"""Any id but `.` and `..`: those two cannot be named in a path, whatever they are quoted as."""
 Duration = Annotated[int, Meta(ge=0, le=7 * 86_400_000, description="ms")]
 Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
 
@@ -28,7 +31,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     """One impression and what came of it, sent when the view ends."""
 
     event_id: Id
-    viewer_id: Id
+    viewer_id: ViewerId
     video_id: Id
     shown_at_ms: Milliseconds
     watch_ms: Duration | None = None
@@ -55,7 +58,7 @@ class LateOutcome(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
     event_id: Id
     of_event_id: Id
-    viewer_id: Id
+    viewer_id: ViewerId
     video_id: Id
     known_at_ms: Milliseconds
     liked: bool | None = None
@@ -85,7 +88,7 @@ class Accepted(Struct, frozen=True):
 class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Candidates to order for a viewer."""
 
-    viewer_id: Id
+    viewer_id: ViewerId
     candidates: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=CANDIDATES_AT_MOST)]
     surface: Id | None = None
     requested_at_ms: Milliseconds | None = None
@@ -97,7 +100,7 @@ class RankRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 class FeedRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A slate for a viewer."""
 
-    viewer_id: Id
+    viewer_id: ViewerId
     k: Annotated[int, Meta(ge=1, le=FEED_AT_MOST)] = 10
     surface: Id | None = None
     requested_at_ms: Milliseconds | None = None
@@ -111,7 +114,7 @@ class FeedRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 class ExplainRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of `POST /v1/explain`."""
 
-    viewer_id: Id
+    viewer_id: ViewerId
     video_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=20)]
     surface: Id | None = None
     requested_at_ms: Milliseconds | None = None
