@@ -88,4 +88,6 @@ def _too_large(limits: LimitSettings) -> Refusal:
         413,
         f"the body is larger than {limits.body_bytes} bytes; it must not be. Send less at once.",
         field="body",
+        value=f"more than {limits.body_bytes} bytes",
+        must_be=f"at most {limits.body_bytes} bytes",
     )
