@@ -29,8 +29,10 @@ from skipwise.serving.checks import check_events, check_explain, check_feed, che
 from skipwise.serving.explain import Explained, explain
 from skipwise.serving.facts import KnownViewers, PageFacts, feed_facts, some_viewers
 from skipwise.serving.files import page_routes
+from skipwise.serving.lab import LabFigures, LabFront, lab_figures, lab_front
 from skipwise.serving.openapi import PAGE, Described, document
 from skipwise.serving.refusal import Refusal, decode, refusal_of
+from skipwise.serving.seed import now_ms
 from skipwise.serving.trust import Scope
 from skipwise.serving.wire import (
     Accepted,
@@ -104,6 +106,19 @@ async def get_page(call: Call) -> PageFacts:
 async def get_viewers(call: Call) -> KnownViewers:
     """Tell of some viewers with a past."""
     return KnownViewers(call.id, await call.worker.apart(lambda: some_viewers(call.worker.engine)))
+
+
+async def get_lab(call: Call) -> LabFigures:
+    """Tell how the service does, now and over the last minutes."""
+    worker = call.worker
+    return await worker.apart(
+        lambda: lab_figures(worker.engine, worker.recorder, now_ms(), call.id)
+    )
+
+
+async def get_front(call: Call) -> LabFront:
+    """Tell what other weights of the score would promise."""
+    return await call.worker.apart(lambda: lab_front(call.worker.engine, call.id))
 
 
 async def post_events(call: Call) -> Accepted:
@@ -235,6 +250,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint.of("PUT", "/v1/score", put_score, "admin", ScoreWeightsBody, ScoreDocument),
     Endpoint.of("GET", "/v1/models", get_models, "admin", None, ModelDocument),
     Endpoint.of("POST", "/v1/models", post_models, "admin", ModelChange, ModelDocument),
+    Endpoint.of("GET", "/v1/lab", get_lab, "admin", None, LabFigures),
+    Endpoint.of("GET", "/v1/lab/front", get_front, "admin", None, LabFront),
     Endpoint.of("GET", "/v1/page", get_page, None, None, PageFacts),
     Endpoint.of("GET", "/health", health, None, None, Alive),
     Endpoint.of("GET", "/ready", ready, None, None, Ready),

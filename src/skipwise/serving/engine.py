@@ -21,13 +21,14 @@ import numpy as np
 from skipwise.errors import StateError
 from skipwise.features.known import clock_day_of
 from skipwise.labels.feedback import Feedback
+from skipwise.labels.watch import LABELS
 from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
-from skipwise.serving.metrics import Promises, timed
+from skipwise.serving.metrics import WATCH, Promises, timed
 from skipwise.serving.models import LINE_UP, Models
 from skipwise.serving.negatives import NegativeSettings
-from skipwise.serving.past import GLANCE_BIT, Past
+from skipwise.serving.past import Past, known_outcomes
 from skipwise.serving.pipeline import (
     FEED,
     RANK,
@@ -66,6 +67,8 @@ VIDEO_PREFIX = "video/"
 FUTURE_MS = 5 * 60_000
 """How far ahead of this clock a time may be."""
 _LAST_KNOWN = 2000
+_PROMISED = 20
+"""Places of a slate whose chances are held against what happens."""
 SNAPSHOT_EVERY = 20_000
 """Lines of the log after which the world is written down."""
 
@@ -303,16 +306,17 @@ class Engine:
         return built
 
     def _promise(self, now: Situation, request_id: str) -> None:
-        chances = now.predictions.get("glance")
-        if chances is not None:
-            for video_id, chance in zip(now.video_ids[:20], chances.tolist(), strict=False):
-                self.promises.give(request_id, video_id, chance)
+        names = [name for name in now.predictions if name in LABELS]
+        rows = zip(*(now.predictions[name][:_PROMISED].tolist() for name in names), strict=True)
+        for video_id, chances in zip(now.video_ids[:_PROMISED], rows, strict=False):
+            self.promises.give(request_id, video_id, dict(zip(names, chances, strict=True)))
 
     def _meet(self, line: Viewed) -> None:
-        if line.known & GLANCE_BIT:
-            event = line.event
-            glance = bool(line.positive & GLANCE_BIT)
-            self.promises.meet(event.request_id, event.video_id, glance=glance)
+        event = line.event
+        came = known_outcomes(line.known, line.positive)
+        self.promises.meet(event.request_id, event.video_id, came)
+        if event.watch_ms is not None:
+            WATCH.observe(event.watch_ms / 1000)
 
     def _read_documents(self, names: set[str]) -> None:
         if LINE_UP in names:

@@ -1,14 +1,14 @@
 """What a server tells of itself, for Prometheus.
 
-- Stage times, rates, the skip rate, whether chances of a skip still fit what happens, and size.
+- Stage times, rates, the skip rate, whether chances still fit what happens, and size.
 - With several processes the figures of all are added up (PROMETHEUS_MULTIPROC_DIR).
 
-Is read by `app` and `engine`.
+Is read by `app`, `engine` and `lab`.
 """
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 
@@ -19,20 +19,23 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Summary,
     generate_latest,
     multiprocess,
 )
+from prometheus_client.samples import Sample
 
-_SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SECONDS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 REQUESTS = Counter("skipwise_requests", "Requests answered.", ("route", "status"))
-STAGES = Histogram("skipwise_stage_seconds", "Time per stage.", ("stage",), buckets=_SECONDS)
+STAGES = Histogram("skipwise_stage_seconds", "Time per stage.", ("stage",), buckets=SECONDS)
 EVENTS = Counter("skipwise_events", "Events by what became of them.", ("what",))
 VIEWS = Counter("skipwise_views", "Views whose glance is known; the skip rate.", ("glance",))
+WATCH = Summary("skipwise_watch_seconds", "Watch time of views.")
 CALIBRATION = Counter(
-    "skipwise_glance_calibration",
-    "Of served videos that were shown: chances of a glance summed, glances, shown.",
-    ("part",),
+    "skipwise_calibration",
+    "Of served videos that were shown: chances given (expected), outcomes (happened), shown.",
+    ("objective", "part"),
 )
 SHED = Counter("skipwise_shed", "Requests refused for want of time.")
 DEGRADED = Counter("skipwise_degraded", "Slates that did without something.")
@@ -54,32 +57,59 @@ def timed(stage: str) -> Iterator[None]:
 
 
 class Promises:
-    """Chances of a glance that were given, until the view is known."""
+    """Chances that were given, until the view is known."""
 
     def __init__(self, at_most: int = 20_000) -> None:
-        self._given: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._given: OrderedDict[tuple[str, str], Mapping[str, float]] = OrderedDict()
         self.at_most = at_most
 
-    def give(self, request_id: str, video_id: str, chance: float) -> None:
-        """Remember a chance."""
-        self._given[request_id, video_id] = chance
+    def give(self, request_id: str, video_id: str, chances: Mapping[str, float]) -> None:
+        """Remember the chances of each objective."""
+        self._given[request_id, video_id] = chances
         if len(self._given) > self.at_most:
             self._given.popitem(last=False)
 
-    def meet(self, request_id: str | None, video_id: str, *, glance: bool) -> None:
-        """Hold a view against the chance that was given for it."""
-        VIEWS.labels(str(glance).lower()).inc()
-        chance = self._given.pop((request_id, video_id), None) if request_id else None
-        if chance is not None:
-            CALIBRATION.labels("expected").inc(chance)
-            CALIBRATION.labels("happened").inc(float(glance))
-            CALIBRATION.labels("shown").inc()
+    def meet(self, request_id: str | None, video_id: str, came: Mapping[str, bool]) -> None:
+        """Hold what came of a view, as far as it is known, against the chances given for it."""
+        if "glance" in came:
+            VIEWS.labels(str(came["glance"]).lower()).inc()
+        chances = self._given.pop((request_id, video_id), {}) if request_id else {}
+        for objective in chances.keys() & came.keys():
+            CALIBRATION.labels(objective, "expected").inc(chances[objective])
+            CALIBRATION.labels(objective, "happened").inc(float(came[objective]))
+            CALIBRATION.labels(objective, "shown").inc()
+
+
+class Counted:
+    """The figures at one moment, by name."""
+
+    def __init__(self, samples: Iterable[Sample]) -> None:
+        self._by_name: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for sample in samples:
+            self._by_name.setdefault(sample.name, []).append((sample.labels, sample.value))
+
+    def of(self, name: str) -> Sequence[tuple[dict[str, str], float]]:
+        """Return (labels, value) of each series of a name."""
+        return self._by_name.get(name, ())
+
+    def sum(self, name: str) -> float:
+        """Return the sum over the series of a name."""
+        return sum(value for _, value in self.of(name))
+
+
+def counted() -> Counted:
+    """Return the figures of all processes."""
+    return Counted(sample for metric in _registry().collect() for sample in metric.samples)
 
 
 def exposition() -> tuple[bytes, str]:
     """Return the figures and their content type."""
-    registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    return generate_latest(_registry()), CONTENT_TYPE_LATEST
+
+
+def _registry() -> CollectorRegistry:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return registry

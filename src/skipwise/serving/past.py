@@ -55,6 +55,17 @@ SALT = {key: name_of(f"key of {key}") for key in (*KEYS, "negative")}
 Sums = NDArray[np.float64]
 
 
+def known_outcomes(known: int, positive: int) -> dict[str, bool]:
+    """Return the labels that are known, from bits in the order of `LABELS`.
+
+    >>> known_outcomes(0b11, 0b10)
+    {'glance': False, 'effective': True}
+    """
+    return {
+        name: bool(positive >> place & 1) for place, name in enumerate(LABELS) if known >> place & 1
+    }
+
+
 def tally_type(num_sums: int) -> np.dtype[np.void]:
     """Return the type of one sum: its key, the day it stands at, S sums."""
     return np.dtype([("key", "<u8"), ("day", "<i4"), ("sums", "<f4", (num_sums,))])

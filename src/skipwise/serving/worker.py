@@ -22,7 +22,9 @@ from typing import TypeVar
 from skipwise.errors import SkipwiseError
 from skipwise.serving import metrics
 from skipwise.serving.engine import Engine
+from skipwise.serving.lab import EVERY_S, Recorder
 from skipwise.serving.refusal import Refusal
+from skipwise.serving.seed import now_ms
 from skipwise.serving.trust import Keys, RateLimit
 from skipwise.serving.wire import EventBatch, Slate
 from skipwise.settings import check_setting
@@ -75,6 +77,7 @@ class Worker:
         default_factory=list
     )
     flushing: "asyncio.Task[None] | None" = None
+    recorder: Recorder = field(default_factory=Recorder)
 
     def __post_init__(self) -> None:
         self.rate = RateLimit(self.limits.per_second, self.limits.burst)
@@ -167,6 +170,8 @@ class Worker:
         while True:
             await asyncio.sleep(0.5)
             beats += 1
+            if beats % (2 * EVERY_S) == 1:
+                self.recorder.take(now_ms())
             with contextlib.suppress(SkipwiseError):
                 await self.apart(self.engine.catch_up)
                 await asyncio.to_thread(self.engine.refresh)

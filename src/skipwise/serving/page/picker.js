@@ -81,7 +81,7 @@ export class Picker {
 }
 
 /** Ask for a key until there is one to try. */
-export function askForKey(facts, tried) {
+export function askForKey(facts, tried, scope = "feed") {
   return new Promise((done) => {
     const field = node("input", { type: "password", id: "key", required: true, autocomplete: "off" });
     const dialog = node("dialog", { class: "sheet", "aria-labelledby": "key-title" },
@@ -92,10 +92,10 @@ export function askForKey(facts, tried) {
         done();
       } },
       node("h2", { id: "key-title" }, "This server asks for a key"),
-      node("p", {}, tried ? "The last key opens no feed here. " : "", "It is kept in this tab and sent to this server only. Make one with ",
-        node("code", {}, "skipwise key NAME --keys FILE --scopes feed,events"), "."),
+      node("p", {}, tried ? `The last key does not open this: it needs the scope ${scope}. ` : "", "It is kept in this tab and sent to this server only. Make one with ",
+        node("code", {}, `skipwise key NAME --keys FILE --scopes ${scope === "admin" ? "feed,events,admin" : "feed,events"}`), "."),
       node("label", { for: "key" }, "Key"), field,
-      node("button", { type: "submit", class: "main" }, "Open the feed")));
+      node("button", { type: "submit", class: "main" }, "Open")));
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     document.body.append(dialog);
     dialog.showModal();
