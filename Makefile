@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup distributed spark browser demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-growth fuzz soak clean
+.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -30,6 +30,9 @@ browser: tests/browser/node_modules/.installed
 tests/browser/node_modules/.installed: tests/browser/package-lock.json
 	npm ci --prefix tests/browser --no-audit --no-fund --silent
 	@touch $@
+
+pictures: setup browser   # those of the README, of what `make demo` made
+	node tests/browser/portraits.mjs $(BIN)/skipwise demo/run docs/pictures
 
 demo: setup
 	$(BIN)/skipwise demo --out demo

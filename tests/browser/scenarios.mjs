@@ -214,14 +214,15 @@ async function locked(browser, { base, keys }) {
 }
 
 const VIEWPORTS = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
-const STILL = ".scene { visibility: hidden } .time, .id, .words .author, .last, .note { visibility: hidden }";
+const STILL = ".scene, .time, .curve .drop, .curve .now, .curve + .note { visibility: hidden }";
 
-/** Take pictures of every state, and let axe look at each. */
-async function looks(browser, { base, viewer, folder }) {
+/** Take pictures of every state, with answers that are always the same; let axe look at each. */
+async function looks(browser, { base, answers, folder }) {
   const found = {};
   const problems = [];
   for (const [size, viewport] of Object.entries(VIEWPORTS)) {
     for (const colorScheme of ["light", "dark"]) {
+      // Tools put styles of their own into the page; the policy is held to in all other scenarios.
       const { context, page, problems: noted } = await open(browser, base, { of: { viewport, colorScheme, reducedMotion: "reduce", bypassCSP: true } });
       const look = async (state) => {
         const name = `${size}-${colorScheme}-${state}`;
@@ -230,32 +231,42 @@ async function looks(browser, { base, viewer, folder }) {
         const result = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
         found[name] = result.violations.map((each) => `${each.id}: ${each.nodes.map((one) => one.target).join(" | ")}`);
       };
-      await page.goto(`${base}/?viewer=new-${viewer}`);
+      const give = (path, json, status = 200) => page.route(`**${path}`, (route) => route.fulfill({ json, status }));
+      for (const [path, json] of Object.entries(answers)) await give(path, json);
+      await give("/v1/events", { request_id: "r", accepted: 1, duplicates: 0 });
+      await page.goto(`${base}/?viewer=new-looks`);
       await cardNow(page).waitFor();
       await page.locator(".guide").waitFor();
-      await look("guide");
+      if (colorScheme === "light") await look("guide");
       await page.getByRole("button", { name: "Not now" }).click();
-      await look("feed");
+      if (colorScheme === "dark") await look("feed");
       await page.keyboard.press("w");
       await page.locator(".why .factors").waitFor();
-      if (colorScheme === "light" || size === "phone") await look("why");
+      await page.locator(".weights output", { hasText: /\d/ }).first().waitFor();
+      await look("why");
       await page.keyboard.press("Escape");
       if (colorScheme === "dark") {
         await page.locator("#who").click();
         await page.locator(".people button").first().waitFor();
         await look("picker");
       } else {
-        await page.route("**/v1/feed", (route) => route.fulfill({ json: { request_id: "r", variant: "current", model: "m", score_version: 0, items: [] } }));
+        await give("/v1/feed", { request_id: "r", variant: "current", model: "m", score_version: 0, items: [] });
         await page.reload();
         await page.locator(".place[data-kind='empty']").waitFor();
         await look("empty");
-        await page.unroute("**/v1/feed");
-        await page.route("**/v1/feed", (route) => route.fulfill({ status: 500, json: { request_id: "r", error: "a fault of the server; it is logged under request_id." } }));
+        await give("/v1/feed", { request_id: "r", error: "a fault of the server; it is logged under request_id." }, 500);
         const before = noted.length;
         await page.reload();
         await page.locator(".place[data-kind='error']").waitFor();
         await look("error");
         noted.splice(before, noted.length, ...noted.slice(before).filter((each) => !each.includes("status of 500")));
+      }
+      if ((size === "desk") === (colorScheme === "light")) {
+        await page.unroute("**/v1/page");
+        await page.goto(`${base}/lab`);
+        await page.locator(".models table").waitFor();
+        await page.locator(".point.now").waitFor();
+        await look("lab");
       }
       problems.push(...noted);
       await context.close();

@@ -1,5 +1,7 @@
 """The page in a real browser: what was done is what is kept, and the feed has learnt from it."""
 
+import json
+import os
 import statistics
 from collections.abc import Iterator
 from itertools import count
@@ -12,7 +14,8 @@ from skipwise.features.dataset import Dataset
 from skipwise.serving.serve import Service
 from skipwise.serving.trust import add_key
 from skipwise.training.checkpoint import TrainedRun
-from tests.browser.conftest import SERVING, Play
+from tests.browser.conftest import HERE, SERVING, Play
+from tests.browser.pictures import differs, keep, reduced
 from tests.serving.running import Client, running
 
 CARDS = 30
@@ -196,11 +199,38 @@ def test_the_score_is_changed_with_the_admin_key_only(locked: Locked, play: Play
     assert told["viewer"]["problems"] == told["admin"]["problems"] == []
 
 
-def test_axe_finds_nothing_in_any_state(feed: Client, play: Play, tmp_path: Path) -> None:
-    told = play("looks", base=base_of(feed), viewer="looks", folder=str(tmp_path))
-    assert {state: found for state, found in told["found"].items() if found} == {}
-    assert told["problems"] == []
-    assert len(told["found"]) == 17
+class Looked(NamedTuple):
+    """What the page looks like, state by state."""
+
+    folder: Path
+    found: dict[str, list[str]]
+    problems: list[str]
+
+
+@pytest.fixture(scope="module")
+def looked(feed: Client, play: Play, tmp_path_factory: pytest.TempPathFactory) -> Looked:
+    folder = tmp_path_factory.mktemp("looks")
+    answers = json.loads((HERE / "answers.json").read_text(encoding="utf-8"))
+    told = play("looks", base=base_of(feed), answers=answers, folder=str(folder))
+    return Looked(folder, told["found"], told["problems"])
+
+
+def test_axe_finds_nothing_in_any_state_of_both_pages_light_and_dark(looked: Looked) -> None:
+    assert {state: found for state, found in looked.found.items() if found} == {}
+    assert looked.problems == []
+    assert len(looked.found) == 16
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["phone", "desk"])
+def test_the_pictures_are_those_that_were_looked_at(looked: Looked, size: str, scheme: str) -> None:
+    states = ("guide", "why", "empty", "error") if scheme == "light" else ("feed", "why")
+    for state in states:
+        name = f"{size}-{scheme}-{state}"
+        picture = reduced(looked.folder / f"{name}.png")
+        if os.environ.get("SKIPWISE_KEEP_PICTURES"):
+            keep(picture, name)
+        assert differs(picture, name) < 0.02, looked.folder / f"{name}.png"
 
 
 @pytest.mark.parametrize("path", ["/", "/lab", "/page/feed.js", "/page/look.css"])

@@ -39,7 +39,7 @@ export function clock(milliseconds) {
 }
 
 export function percent(share, digits = 0) {
-  return `${(100 * share).toFixed(digits)} %`;
+  return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
 /** 0.834 -> "0.8 s", 12.3 -> "12 s". */

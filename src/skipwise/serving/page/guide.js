@@ -33,7 +33,7 @@ export class Guide {
       const [topic] = [...share.entries()].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))[0];
       this.#offer(topic);
     }
-    if (!this.topic) return;
+    if (!this.topic || this.points.at(-1).swipes === SWIPES) return;
     this.points.push({ swipes: this.swipes, share: share.get(this.topic) || 0 });
     this.#draw();
   }
@@ -82,7 +82,7 @@ export class Guide {
       ? now < first ? `${cap(name)} fell from ${percent(first)} to ${percent(now)}` : `${cap(name)} stands at ${percent(now)}`
       : `Skip every ${name} video`;
     const words = done
-      ? `Of ten videos to come, ${Math.round(now * 10)} are of ${name}; ${Math.round(first * 10)} were. You skipped ${this.skips} of them` +
+      ? `Of ten videos to come, ${Math.round(now * 10)} are of ${name}; ${Math.round(first * 10)} were. On the way you skipped ${this.skips}` +
         (this.watched ? ` and watched ${this.watched}, which it has learnt as well.` : ".")
       : `${this.swipes} of ${SWIPES} swipes, ${this.skips} of ${name} skipped. In the next ten: ${percent(now)}.`;
     this.box.hidden = false;
@@ -101,7 +101,7 @@ export class Guide {
       "aria-label": `Share of ${short(this.topic, 24)} in the next ten, by swipe` },
     svg("path", { class: "axis", d: `M${left} ${y(0)}H${width - 8}` }),
     svg("text", { class: "tick", x: left - 6, y: y(most) + 8, "text-anchor": "end" }, percent(most)),
-    svg("text", { class: "tick", x: left - 6, y: y(0), "text-anchor": "end" }, "0 %"),
+    svg("text", { class: "tick", x: left - 6, y: y(0), "text-anchor": "end" }, percent(0)),
     svg("text", { class: "tick", x: width - 8, y: height - 4, "text-anchor": "end" }, `${SWIPES} swipes`),
     svg("path", { class: "line", d: line }),
     svg("circle", { class: "now", cx: x(last.swipes), cy: y(last.share), r: 4 }));

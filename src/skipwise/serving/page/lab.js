@@ -209,7 +209,7 @@ async function start() {
     question("skips", "Do people skip less?"), question("watch", "Do they stay longer?"),
     question("promises", "Does it keep its promises?"), question("rate", "How busy is it?"),
     question("stages", "Where does the time go?"), question("front", "What would other weights promise?"),
-    question("models", "Which model answers?"), question("experiments", "Which variant is better, and since when can one say so?", true));
+    question("models", "Which model answers?", true), question("experiments", "Which variant is better, and since when can one say so?", true));
   await draw();
   if (latest) {
     drawExperiments(latest);

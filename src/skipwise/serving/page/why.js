@@ -6,7 +6,7 @@ import { clock, icon, node, percent, put, seconds, short, svg } from "/page/dom.
 import { Weights } from "/page/weights.js";
 
 const NAMES = {
-  glance: "skips it", effective: "effective view", long: "long view", finished: "finishes it",
+  glance: "skips it", effective: "effective view", long: "long view", finished: "finished view",
   like: "likes it", follow: "follows the author", share: "shares it", comment: "comments",
   click: "clicks", negative: "“not for me”", watch_s: "watch time",
 };
@@ -22,6 +22,7 @@ export class Why {
       node("header", {}, node("h2", {}, "Why this?"),
         node("button", { type: "button", class: "quiet closes", "aria-label": "Close “Why this?”", onclick: () => this.close() }, icon("close"))),
       this.body);
+    put(this.body, node("p", { class: "note" }, "No card is on yet."));
     this.wide = matchMedia("(min-width: 1120px)");
     this.wanted = false;
     this.number = 0;
@@ -221,7 +222,7 @@ function curveOf(why) {
 /** Round seconds that stand apart on the axis. */
 function ticksUpTo(end) {
   const all = [0, 5, 15, 30, 60, 120, 180, 300].filter((s) => s <= end);
-  return all.filter((s, at) => at === all.length - 1 || Math.sqrt(all[at + 1] / end) - Math.sqrt(s / end) > 0.09);
+  return all.filter((s, at) => at === all.length - 1 || Math.sqrt(all[at + 1] / end) - Math.sqrt(s / end) > 0.13);
 }
 
 /** The curve's value between its points. */
