@@ -21,7 +21,8 @@ def reduced(shot: Path) -> NDArray[np.uint8]:
     grey = np.asarray(Image.open(shot).convert("L"), dtype=np.float64)
     rows, columns = grey.shape[0] // BLOCK, grey.shape[1] // BLOCK
     blocks = grey[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
-    return np.round(blocks.mean((1, 3))).astype(np.uint8)
+    picture: NDArray[np.uint8] = np.round(blocks.mean((1, 3))).astype(np.uint8)
+    return picture
 
 
 def differs(picture: NDArray[np.uint8], name: str) -> float:

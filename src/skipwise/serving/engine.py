@@ -25,7 +25,7 @@ from skipwise.labels.watch import LABELS
 from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
-from skipwise.serving.metrics import WATCH, Promises, timed
+from skipwise.serving.metrics import Promises, observe_watch, timed
 from skipwise.serving.models import LINE_UP, Models
 from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import Past, known_outcomes
@@ -67,8 +67,7 @@ VIDEO_PREFIX = "video/"
 FUTURE_MS = 5 * 60_000
 """How far ahead of this clock a time may be."""
 _LAST_KNOWN = 2000
-_PROMISED = 20
-"""Places of a slate whose chances are held against what happens."""
+_PROMISED = 20  # places of a slate whose chances are held against what happens
 SNAPSHOT_EVERY = 20_000
 """Lines of the log after which the world is written down."""
 
@@ -312,11 +311,9 @@ class Engine:
             self.promises.give(request_id, video_id, dict(zip(names, chances, strict=True)))
 
     def _meet(self, line: Viewed) -> None:
-        event = line.event
-        came = known_outcomes(line.known, line.positive)
+        event, came = line.event, known_outcomes(line.known, line.positive)
         self.promises.meet(event.request_id, event.video_id, came)
-        if event.watch_ms is not None:
-            WATCH.observe(event.watch_ms / 1000)
+        observe_watch(event.watch_ms)
 
     def _read_documents(self, names: set[str]) -> None:
         if LINE_UP in names:

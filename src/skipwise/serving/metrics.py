@@ -56,6 +56,12 @@ def timed(stage: str) -> Iterator[None]:
         STAGES.labels(stage).observe(perf_counter() - start)
 
 
+def observe_watch(watch_ms: int | None) -> None:
+    """Count a view's watch time, where it is known."""
+    if watch_ms is not None:
+        WATCH.observe(watch_ms / 1000)
+
+
 class Promises:
     """Chances that were given, until the view is known."""
 

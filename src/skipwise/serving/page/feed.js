@@ -125,10 +125,10 @@ class Feed {
     this.view = new View(entry, about, this.serverAheadMs);
     this.paused = false;
     byId("deck").classList.remove("is-paused");
-    if (!document.hidden) this.view.run();
     this.#lay();
     card.press(flags);
     card.show(this.view);
+    if (!document.hidden) this.view.run();  // what is not drawn yet is not watched yet
     byId("said").textContent = card.spoken();
     if (document.activeElement === document.body) byId("deck").focus({ preventScroll: true });
     this.why.card(this.current);
