@@ -66,8 +66,7 @@ SCORE_DOCUMENT = "score"
 VIDEO_PREFIX = "video/"
 FUTURE_MS = 5 * 60_000
 """How far ahead of this clock a time may be."""
-_LAST_KNOWN = 2000
-_PROMISED = 20  # places of a slate whose chances are held against what happens
+_LAST_KNOWN, _PROMISED = 2000, 20  # viewers; places whose chances are held against what happens
 SNAPSHOT_EVERY = 20_000
 """Lines of the log after which the world is written down."""
 
