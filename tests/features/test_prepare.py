@@ -105,7 +105,7 @@ def test_catalogues_have_a_row_for_every_code(dataset: Dataset) -> None:
 
 def test_the_description_says_what_the_rows_do_not(dataset: Dataset) -> None:
     told = dataset.description
-    assert (told["format_version"], told["source"], told["time_zone"]) == (1, "small", "UTC")
+    assert (told["format_version"], told["source"], told["time_zone"]) == (2, "small", "UTC")
     assert (told["first_day"], told["last_day"]) == ("2022-01-08", "2022-01-09")
     assert told["surfaces"] == ["feed", "search"]
     assert told["topics"] == ["art", "cats"]

@@ -31,6 +31,7 @@ from skipwise.evaluation.tables import (
     watch_rows,
 )
 from skipwise.features.dataset import Dataset
+from skipwise.features.soundness import check_before_training
 from skipwise.features.visibility import MODES, Mode
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.progress import SILENT
@@ -77,6 +78,7 @@ def train_command(
         _check_out(out, resume=resume, replace=replace)
         processes.wait()  # all have looked before one writes
         if processes.first:
+            check_before_training(dataset, opened.description, ConsoleProgress())
             if size == "auto":
                 _say_size(size_for(num_events), num_events)
             open_console(stderr=True).print(allocator(os.environ), soft_wrap=True)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
+from ibis.backends import BaseBackend
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_bars, draw_table, open_console
@@ -25,6 +26,7 @@ from skipwise.events.summary import HISTOGRAM_EDGES_S, LogSummary, summarise
 from skipwise.events.transfer import move_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.prepare import PrepareSettings, prepare, settings_of
+from skipwise.features.rebuild import rebuild
 from skipwise.settings import check_choice
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import WorldSettings
@@ -123,6 +125,10 @@ def prepare_command(
         list[str] | None,
         typer.Option("--spark", help="A setting of Spark's own, KEY=VALUE; may be repeated."),
     ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--only", help="Rebuild this one file of DATASET, as in events.arrow."),
+    ] = None,
     scratch: Annotated[
         Path | None,
         typer.Option("--scratch", help="Folder that this machine and the executors share."),
@@ -155,11 +161,13 @@ def prepare_command(
             progress=progress,
         )
         settings = settings_from(settings_of(log.description), config, overrides)
-        if cluster is None:
-            prepare(log, connection, out, settings, progress)
+        place: BaseBackend = connection
+        if cluster is not None:
+            log, place = move_log(log, connection, cluster, shared), cluster
+        if only is None:
+            prepare(log, place, out, settings, progress)
         else:
-            moved = move_log(log, connection, cluster, shared)
-            prepare(moved, cluster, out, settings, progress)
+            rebuild(log, place, out, only, settings, progress)
     show_dataset(Dataset.open(out), log)
 
 

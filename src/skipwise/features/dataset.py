@@ -20,10 +20,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from skipwise.errors import DatasetError
+from skipwise.features.soundness import check_sizes, how_to_rebuild
 from skipwise.labels.watch import LabelConfig
 from skipwise.settings import apply_settings
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _DESCRIBED: Mapping[str, type] = {
     "fingerprint": str,
@@ -32,6 +33,7 @@ _DESCRIBED: Mapping[str, type] = {
     "first_day": str,
     "last_day": str,
     "settings": dict,
+    "files": dict,
     "objectives": list,
     "labels": dict,
     "counter_names": list,
@@ -143,7 +145,8 @@ class Dataset:
         Raises:
             DatasetError: The folder is missing, damaged, or of another format version.
         """
-        description = _read_description(path)
+        description = read_description(path)
+        check_sizes(path, description)
         events = _map_table(path / "events.arrow")
         expected = description["num_events"]
         if events.num_rows != expected:
@@ -228,7 +231,12 @@ def iso_day(day: int) -> str:
     return str(np.datetime64(int(day), "D"))
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """Read `dataset.json`.
+
+    Raises:
+        DatasetError: It is missing, damaged or of another format version.
+    """
     file = path / "dataset.json"
     if not file.is_file():
         raise DatasetError(
@@ -270,8 +278,8 @@ def _map_table(file: Path) -> pa.Table:
         return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
     except (pa.ArrowInvalid, OSError) as problem:
         raise DatasetError(
-            f"{file} cannot be read: {problem}. It is missing or cut short: "
-            "run `skipwise prepare` again."
+            f"{file} cannot be read: {problem}. It is damaged. "
+            f"{how_to_rebuild(file.parent, file.name)}"
         ) from None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from skipwise.events.read import EventLog
 from skipwise.features.dataset import FORMAT_VERSION, iso_day
-from skipwise.storage import checksum
+from skipwise.features.soundness import sizes_and_checksums
 
 _NAMED_BY = ("events.arrow", "videos.arrow", "viewers.arrow", "authors.arrow")
 
@@ -54,10 +54,11 @@ def describe(folder: Path, log: EventLog, settings: Any, contents: Contents) -> 
     Returns:
         Plain values for `dataset.json`.
     """
-    settings_values = dataclasses.asdict(settings)
+    settings_values, files = dataclasses.asdict(settings), sizes_and_checksums(folder)
     return {
         "format_version": FORMAT_VERSION,
-        "fingerprint": _fingerprint(folder, settings_values, contents.counter_names),
+        "fingerprint": _fingerprint(files, settings_values, contents.counter_names),
+        "files": files,
         "source": log.description.name,
         "time_zone": log.description.time_zone,
         "first_day": iso_day(contents.first_day),
@@ -89,10 +90,14 @@ def _declared(extra: Any, categories: Mapping[str, list[str]]) -> dict[str, Any]
     return declared
 
 
-def _fingerprint(folder: Path, settings: Mapping[str, Any], counter_names: tuple[str, ...]) -> str:
+def _fingerprint(
+    files: Mapping[str, Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    counter_names: tuple[str, ...],
+) -> str:
     parts = {
         "format_version": FORMAT_VERSION,
-        "files": {name: checksum(folder / name) for name in _NAMED_BY},
+        "files": {name: files[name]["sha256"] for name in _NAMED_BY},
         "settings": settings,
         "counter_names": counter_names,
     }
