@@ -9,6 +9,8 @@ import torch
 
 from skipwise.features.dataset import Dataset
 from skipwise.simulation.world import planted_world
+from skipwise.training.checkpoint import TrainedRun
+from tests.training.trained import short_run
 from tests.worlds import SMALL_WORLD, edited_after, prepared, prepared_world, reduced_kuairand
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -38,6 +40,13 @@ def real_dataset(kuairand_pure: Path, tmp_path_factory: pytest.TempPathFactory) 
 def small_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A simulated log of 40 viewers and 5 days; the log itself lies beside it, in `log`."""
     return prepared_world(tmp_path_factory.mktemp("small"), SMALL_WORLD)
+
+
+@pytest.fixture(scope="session")
+def small_run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A second's training on the small log without its last two days."""
+    folder = tmp_path_factory.mktemp("runs") / "first"
+    return short_run(small_dataset, folder, last_day=small_dataset.days[1] - 2)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """A trained feed to look at, and a browser to look with."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -97,14 +98,33 @@ def tasted_run(tasted_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def feed(
+def tasted_feed(
     tasted_dataset: Dataset, tasted_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Client]:
-    """A server of that model, which lets pages be ahead of it: in tests they jump in time."""
+    """A server of the model that has learnt tastes."""
+    with served(tasted_run, tasted_dataset, tmp_path_factory.mktemp("tasted_feed")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def feed(
+    small_dataset: Dataset, small_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Client]:
+    """A server of a model that knows next to nothing, for all that does not need more."""
+    with served(small_run, small_dataset, tmp_path_factory.mktemp("feed")) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def served(
+    run: TrainedRun, dataset: Dataset, folder: Path, keys: Path | None = None
+) -> Iterator[Client]:
+    """Serve a run; pages may be ahead of the server's clock, for in tests they jump in time."""
     service = Service(
-        run=tasted_run.path,
-        data=tasted_dataset.path,
-        state=f"sqlite:{tmp_path_factory.mktemp('feed') / 'state.db'}",
+        run=run.path,
+        data=dataset.path,
+        state=f"sqlite:{folder / 'state.db'}",
+        keys=keys,
         settings=SERVING,
     )
     with pytest.MonkeyPatch.context() as patch:

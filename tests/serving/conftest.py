@@ -17,7 +17,6 @@ from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import Store
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.running import Client, running
-from tests.training.trained import short_run
 
 
 class RedisServer:
@@ -91,13 +90,6 @@ def sqlite_store(tmp_path: Path) -> Iterator[SqliteStore]:
     made = SqliteStore(str(tmp_path / "state.db"))
     yield made
     made.close()
-
-
-@pytest.fixture(scope="session")
-def small_run(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
-    """A second's training on the small log without its last two days."""
-    folder = tmp_path_factory.mktemp("runs") / "first"
-    return short_run(small_dataset, folder, last_day=small_dataset.days[1] - 2)
 
 
 @pytest.fixture(scope="session")
