@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from skipwise.features.dataset import Dataset
-from skipwise.serving.models import Served
+from skipwise.serving.catalogue import LiveCatalogue
+from skipwise.serving.models import Served, load_model
+from skipwise.serving.rules import Rules
 from skipwise.serving.serve import Service, ServiceSettings
 from skipwise.serving.worker import LimitSettings
-from skipwise.training.checkpoint import TrainedRun
+from skipwise.serving.world import World
+from skipwise.training.checkpoint import MODEL_FILE, TrainedRun
 from tests.serving.running import Client, running
 from tests.training.trained import short_run
 
@@ -169,3 +172,10 @@ def _limited(run: TrainedRun, dataset: Dataset, folder: Path, limits: LimitSetti
     settings = dataclasses.replace(ServiceSettings(), limits=limits)
     state = f"sqlite:{folder / 'state.db'}"
     return Service(run=run.path, data=dataset.path, state=state, settings=settings)
+
+
+def test_a_model_is_taken_where_no_video_is_known_yet(small_run: TrainedRun) -> None:
+    rules = Rules.of(small_run.description["dataset"])
+    world = World(rules, LiveCatalogue(rules.labels))
+    served = load_model(small_run.path, world, None)
+    assert served.checksum == small_run.description["checksums"][MODEL_FILE]

@@ -336,9 +336,10 @@ def _checksum(path: Path) -> str:
 
 def _made_up_events(world: World, number: int) -> NDArray[np.void]:
     """Make a past of all kinds of outcomes, of videos there are, until a day ago."""
-    place, known = np.arange(number), max(len(world.catalogue) - STRANGERS, 1)
+    place, known = np.arange(number), len(world.catalogue) - STRANGERS
     events = np.zeros(number, dtype=EVENT)
-    events["video"] = world.catalogue.name[STRANGERS + place % known]
+    codes = STRANGERS + place % known if known else place % STRANGERS  # none without a dataset
+    events["video"] = world.catalogue.name[codes]
     events["shown_at_ms"] = place * 40_000 - number * 40_000 + max(world.crowd.day - 1, 0) * DAY_MS
     events["known_at_ms"] = events["shown_at_ms"] + 20_000
     events["watch_s"], events["duration_s"] = place * 7 % 40, 30
