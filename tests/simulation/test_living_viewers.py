@@ -139,7 +139,9 @@ def test_the_numbers_of_a_visit_are_those_of_a_truncated_poisson() -> None:
 
 @pytest.mark.parametrize("shape", [1.0, 2.5])
 def test_the_expected_watch_is_the_mean_of_what_is_drawn(shape: float) -> None:
-    habits = Habits(glance_shape=shape, rewatch_share=0.3, stay_by_duration=0.5)
+    habits = Habits(
+        glance_shape=shape, rewatch_share=0.3, stay_by_duration=0.5, surface_zeros=(0.5, 0.0, 1.0)
+    )
     settings = dataclasses.replace(WORLD, habits=habits, viewers=50_000)
     crowd = crowd_of(settings)
     everyone = np.arange(settings.viewers)

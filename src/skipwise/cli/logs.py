@@ -27,9 +27,12 @@ from skipwise.events.transfer import move_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.prepare import PrepareSettings, prepare, settings_of
 from skipwise.features.rebuild import rebuild
+from skipwise.report.fit_page import fit_words, write_fit_page
 from skipwise.settings import check_choice
+from skipwise.simulation.fit import compare, facts_of, fit_world, measured, split_days
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import WorldSettings
+from skipwise.storage import check_replaceable, write_json
 
 LogPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file of the log.")]
 SourceOption = Annotated[
@@ -59,6 +62,11 @@ def simulate_command(
     truth: Annotated[
         bool, typer.Option(help="Write what no log tells (truth.parquet), thrice its size.")
     ] = True,
+    fit: Annotated[
+        Path | None,
+        typer.Option("--fit", help="A real log whose habits the viewers get; viewers, days by it."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Other settings.")
     ] = None,
@@ -67,9 +75,37 @@ def simulate_command(
 
     Example: skipwise simulate world --viewers 500 --days 8 --seed 1
     """
-    start = WorldSettings(viewers=viewers, days=days, seed=seed)
-    simulate(out, settings_from(start, None, overrides), ConsoleProgress(), truth=truth)
+    start = settings_from(WorldSettings(viewers=viewers, days=days, seed=seed), config, overrides)
+    if fit is not None:
+        _simulate_like(fit, out, start, truth=truth)
+        return
+    simulate(out, start, ConsoleProgress(), truth=truth)
     open_console().print(f"{out}: {viewers:,} simulated viewers, {days} days, seed {seed}.")
+
+
+def _simulate_like(path: Path, out: Path, start: WorldSettings, *, truth: bool) -> None:
+    """Fit a world to a log's first days, check it on the last ones, and write both."""
+    progress, console = ConsoleProgress(), open_console()
+    with data_engine() as connection:
+        events, fitted_on, held_out_days = split_days(read_log(path, connection, progress=progress))
+    fitted = facts_of(events, fitted_on)
+    held_out = facts_of(events, held_out_days, fitted.surfaces)
+    world = fit_world(fitted, start, progress)
+    check_replaceable(out, "world.json", "a simulated world")
+    simulate(out, world, progress, truth=truth)
+    like = measured(world, fitted.surfaces)
+    distances = compare(fitted, held_out, like)
+    write_fit_page(out / "fit.html", held_out, like, distances)
+    found = {each.name: dataclasses.asdict(each) | {"fits": each.fits} for each in distances}
+    write_json(out / "fit.json", {"distances": found, "world": dataclasses.asdict(world)})
+    rows = [
+        (each.name, f"{each.simulated:.3f}", f"{each.own:.3f}", "" if each.fits else "does not fit")
+        for each in distances
+    ]
+    head = ("distribution", "world to held-out days", "log's own days apart", "")
+    console.print(draw_table("Largest gap between distribution functions", head, rows))
+    console.print(fit_words(distances), soft_wrap=True)
+    console.print(f"{out}: {world.viewers:,} simulated viewers; {out / 'fit.html'}: plots.")
 
 
 def inspect_command(

@@ -23,6 +23,8 @@ class Habits:
     """Share of requests on each."""
     surface_logits: tuple[float, ...] = (-0.35, 1.9, -1.0)
     """Part of each in the logit of a glance."""
+    surface_zeros: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Share of glances on each that last 0 s, as where a video is passed by and never plays."""
     session_views: float = 10.0
     """Mean number of views in a session, before the day's views run out."""
     patience_spread: float = 0.6
@@ -50,10 +52,17 @@ class Habits:
 
     def __post_init__(self) -> None:
         number = len(self.surfaces)
-        if not number == len(self.surface_shares) == len(self.surface_logits) > 0:
+        others = (self.surface_shares, self.surface_logits, self.surface_zeros)
+        if not number or any(len(each) != number for each in others):
             raise SettingError(
-                f"habits hold {number} surfaces, {len(self.surface_shares)} shares and "
-                f"{len(self.surface_logits)} logits; there must be as many of each. Mend the lists."
+                f"habits hold {number} surfaces, {len(self.surface_shares)} shares, "
+                f"{len(self.surface_logits)} logits and {len(self.surface_zeros)} zeros; there "
+                "must be as many of each. Mend the lists."
+            )
+        if not all(0 <= share <= 1 for share in self.surface_zeros):
+            raise SettingError(
+                f"habits.surface_zeros = {self.surface_zeros}, must be shares in 0 to 1. Change "
+                "them."
             )
         if min(self.surface_shares) < 0 or abs(sum(self.surface_shares) - 1) > 1e-6:
             raise SettingError(

@@ -169,6 +169,7 @@ class LivingViewers:
             self.videos.duration_ms[video] / 1000.0,
             habits.rewatch_share,
             habits.glance_shape,
+            np.array(habits.surface_zeros)[surface],
         )
         return Hidden(p_glance=p_glance, expected_watch_s=watch_s, affinity=affinity, parts=parts)
 
@@ -180,7 +181,8 @@ class LivingViewers:
         hidden = self.odds(viewer, video, surface, started_ms)
         glanced = rng.random(viewer.size) < hidden.p_glance
         scale_s = stay_scale_s(self.settings, hidden.affinity, self.videos, video)
-        watch_ms = draw_watch_ms(habits, glanced, scale_s, self.videos.duration_ms[video], rng)
+        zeros, duration_ms = np.array(habits.surface_zeros)[surface], self.videos.duration_ms[video]
+        watch_ms = draw_watch_ms(habits, glanced, scale_s, duration_ms, rng, zeros)
         chances = p_flags(self.settings, hidden.affinity, glanced)
         flags = rng.random((viewer.size, len(FLAG_NAMES))) < chances
         late = flags.any(axis=1) & (rng.random(viewer.size) < LATE_SHARE)

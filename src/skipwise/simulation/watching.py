@@ -95,7 +95,8 @@ def watch(
     p_glance = sigmoid(parts.sum(axis=1))
     duration_ms = videos.duration_ms[exposures.video]
     scale_s = stay_scale_s(settings, affinity, videos, exposures.video)
-    watch_ms = draw_watch_ms(settings.habits, glanced, scale_s, duration_ms, rng)
+    zeros = np.array(settings.habits.surface_zeros)[exposures.surface]
+    watch_ms = draw_watch_ms(settings.habits, glanced, scale_s, duration_ms, rng, zeros)
     flags = rng.random((glanced.size, len(FLAG_NAMES))) < p_flags(settings, affinity, glanced)
     outcomes = Outcomes(watch_ms=watch_ms, flags=flags)
     if settings.shuffle_outcomes:
@@ -107,6 +108,7 @@ def watch(
         duration_ms / 1000.0,
         settings.habits.rewatch_share,
         settings.habits.glance_shape,
+        zeros,
     )
     truth = Truth(p_glance=p_glance, expected_watch_s=expected_s, affinity=affinity, parts=parts)
     return outcomes, truth
@@ -151,10 +153,12 @@ def expected_watch_s(
     duration_s: Floats,
     rewatch_share: float = 0.08,
     glance_shape: float = 1.0,
+    zeros: Floats | float = 0.0,
 ) -> Floats:
     """Return the mean of the watch process above.
 
-        E[w] = p 3 / (1 + g) + (1 - p) (3 + 2 s (1 - (1 + x) e^-x) + e^-x (jitter / 2 + r d / 2)),
+        E[w] = p (1 - z) 3 / (1 + g)
+               + (1 - p) (3 + 2 s (1 - (1 + x) e^-x) + e^-x (jitter / 2 + r d / 2)),
         x = sqrt((d - 3) / s)
 
     where the middle term is the integral of exp(-sqrt(t / s)) over 0 <= t <= d - 3 (substitute
@@ -166,6 +170,7 @@ def expected_watch_s(
         duration_s: (N,) seconds, >= 3.
         rewatch_share: `Habits.rewatch_share`.
         glance_shape: `Habits.glance_shape`.
+        zeros: (N,) share z of glances that last 0 s.
 
     Returns:
         (N,) seconds.
@@ -176,7 +181,7 @@ def expected_watch_s(
     stays_s = 2.0 * scale_s * (1.0 - (1.0 + reach) * finishes)
     runs_on_s = FINISH_JITTER_MS / 2000.0 + rewatch_share * duration_s / 2.0
     stayed_s = glance_s + stays_s + finishes * runs_on_s
-    return p_glance * glance_s / (1.0 + glance_shape) + (1.0 - p_glance) * stayed_s
+    return p_glance * (1.0 - zeros) * glance_s / (1.0 + glance_shape) + (1.0 - p_glance) * stayed_s
 
 
 def stay_scale_s(
@@ -199,12 +204,18 @@ def draw_watch_ms(
     scale_s: Floats,
     duration_ms: Integers,
     rng: np.random.Generator,
+    zeros: Floats,
 ) -> Integers:
-    """Draw whole milliseconds: below GLANCE_MS for a glance, never below it otherwise."""
+    """Draw whole milliseconds: below GLANCE_MS for a glance, never below it otherwise.
+
+    `zeros` (N,) is the share of glances that last 0 s.
+    """
     glance_ms = rng.integers(0, GLANCE_MS, size=glanced.size)
     if habits.glance_shape != 1.0:
         part = (glance_ms / GLANCE_MS) ** habits.glance_shape
         glance_ms = np.minimum(np.rint(GLANCE_MS * part), GLANCE_MS - 1).astype(np.int64)
+    if zeros.any():
+        glance_ms = np.where(rng.random(glanced.size) < zeros, 0, glance_ms)
     stay_ms = GLANCE_MS + 1000.0 * scale_s * rng.exponential(size=glanced.size) ** 2
     jitter_ms = rng.integers(0, FINISH_JITTER_MS, size=glanced.size)
     again = rng.random(glanced.size) < habits.rewatch_share
