@@ -73,15 +73,23 @@ def test_the_future_of_the_judged_days_is_not_in_a_score(
     assert (one.outcomes["glance"] != other.outcomes["glance"]).all()
 
 
-def test_the_command_judges_weights(folder: Path, tmp_path: Path) -> None:
+def test_the_command_judges_weights(
+    folder: Path, found: Replayed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was replayed above is given to the command, whose own part is the judging."""
+    monkeypatch.setattr("skipwise.loop.replay.replay", lambda *_, **__: found)
     save_score_weights(tmp_path / "skips.json", ScoreWeights(glance_power=9.0, watch_power=0.0))
-    words = ["offpolicy", str(folder / "run"), str(folder / "log"), "--candidates", "3"]
+    words = ["offpolicy", str(folder / "run"), str(folder / "log"), "--candidates", "4"]
     words += ["--from", "2024-03-06", "--weights", str(tmp_path / "skips.json")]
     out = tmp_path / "out.json"
     told = CliRunner().invoke(app, [*words, "--least", "5", "--json", str(out)])
     assert told.exit_code == 0, told.output
     (judged,) = json.loads(out.read_text()).values()
     assert 0 < judged["glance"]["by"]["snips"]["value"] < 1
+    assert "doubly_robust" in told.stdout
+    refused = CliRunner().invoke(app, [*words, "--least", "1e6"])
+    assert refused.exit_code == 2
+    assert "are needed for an answer" in " ".join(refused.stderr.split())
 
 
 def test_better_knowledge_is_seen_to_bring_fewer_skips() -> None:

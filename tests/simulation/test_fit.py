@@ -28,8 +28,8 @@ from skipwise.simulation.log import simulate
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
 
 KNOWN = WorldSettings(
-    viewers=900,
-    videos=500,
+    viewers=700,
+    videos=300,
     days=6,
     seed=8,
     glance_share=0.3,

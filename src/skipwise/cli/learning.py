@@ -10,6 +10,7 @@
 Is read by `main` and `demo`.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from ibis.backends.duckdb import Backend as Connection
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
@@ -30,6 +32,7 @@ from skipwise.evaluation.tables import (
     slate_rows,
     watch_rows,
 )
+from skipwise.events.read import EventLog, read_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.soundness import check_before_training
 from skipwise.features.visibility import MODES, Mode
@@ -39,7 +42,7 @@ from skipwise.settings import check_choice
 from skipwise.storage import write_json
 
 
-def train_command(
+def train_command(  # noqa: PLR0913, PLR0917 - options of a command
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="A prepared dataset.")],
     out: Annotated[Path, typer.Option("--out", help="RUN folder to write.")],
     until: Annotated[
@@ -53,15 +56,26 @@ def train_command(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace a RUN that is there.")
     ] = False,
+    follow: Annotated[
+        Path | None,
+        typer.Option("--follow", help="DATASET is then a RUN that goes on learning from this log."),
+    ] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help="With --follow: stop when the log holds no more.")
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as in seed=3 model.width=64."),
     ] = None,
 ) -> None:
-    """Train a recommender on a prepared dataset.
+    """Train a recommender on a prepared dataset; or let a run keep learning from a growing log.
 
     Example: skipwise train dataset --out run --until 2022-05-01 seed=1
+    Example: skipwise train run --follow log --out live publish_minutes=15
     """
+    if follow is not None:
+        _follow(dataset, follow, out, settings_words=overrides, config=config, once=once)
+        return
     from skipwise.training.fit import train
     from skipwise.training.processes import joined
     from skipwise.training.settings import PRESETS, preset, size_for
@@ -116,6 +130,45 @@ def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
             f"{out} holds unfinished training; starting anew would discard it. "
             "Go on with the same command and --resume, or say --replace."
         )
+
+
+def _follow(
+    run: Path,
+    log: Path,
+    out: Path,
+    *,
+    settings_words: list[str] | None,
+    config: Path | None,
+    once: bool,
+) -> None:
+    """Follow a log until Ctrl-C; the same command goes on where it stopped."""
+    from skipwise.training.follow import Follower, FollowSettings, follow
+
+    settings = settings_from(FollowSettings(), config, settings_words)
+    follower = Follower(run, out, settings, ConsoleProgress(), _show_part)
+    with contextlib.ExitStack() as stack:
+
+        def read() -> tuple[EventLog, Connection]:
+            stack.close()
+            connection = stack.enter_context(data_engine())
+            return read_log(log, connection), connection
+
+        follow(follower, read, once=once)
+    open_console().print(
+        f"{out}: {follower.position.rows:,} events, {follower.position.published} models."
+    )
+
+
+def _show_part(line: Mapping[str, Any]) -> None:
+    tested = line["tested"]
+    words = "  ".join(
+        f"{name} {tested[name]['log_loss']:.4f}"
+        for name in ("glance", "long", "effective", "like")
+        if name in tested
+    )
+    open_console(stderr=True).print(
+        f"{line['events']:,} events: log-loss before learning them  {words}", soft_wrap=True
+    )
 
 
 def evaluate_command(

@@ -1,0 +1,172 @@
+"""A log is followed once, in order, exactly: however it arrives and wherever it is broken off."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from skipwise.cli.main import app
+from skipwise.errors import RunError
+from skipwise.events.read import read_log
+from skipwise.features.dataset import Dataset
+from skipwise.features.stretches import View, plan_stretches
+from skipwise.model.predict import predict_rows
+from skipwise.simulation.world import FIRST_DAY
+from skipwise.training.checkpoint import load_run
+from skipwise.training.fit import log_losses
+from skipwise.training.follow import Follower, FollowSettings
+from tests.training.trained import short_run
+
+SETTINGS = FollowSettings(events_together=120, publish_minutes=600.0)
+
+
+@pytest.fixture(scope="module")
+def made(small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of five days and a run that has learnt the first three."""
+    folder = tmp_path_factory.mktemp("follow")
+    (folder / "log").symlink_to(small_dataset.path.parent / "log")
+    (folder / "DATASET").symlink_to(small_dataset.path)
+    short_run(small_dataset, folder / "run", "passes_at_most=1", last_day=FIRST_DAY + 2)
+    return folder
+
+
+def followed(
+    made: Path,
+    log: Path,
+    out: Path,
+    report: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Follower:
+    follower = Follower(made / "run", out, SETTINGS, report=report)
+    connection = ibis.duckdb.connect(threads=1)
+    follower.advance(read_log(log, connection), connection)
+    return follower
+
+
+def weights_of(out: Path) -> dict[str, torch.Tensor]:
+    newest = sorted((out / "resume").glob("state-*.safetensors"))[-1]
+    return load_file(newest)
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = weights_of(one), weights_of(other)
+    return list(first) == list(second) and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
+
+
+def cut(log: Path, out: Path, rows: int) -> Path:
+    """Copy a log with its first rows only."""
+    shutil.copytree(log, out)
+    events = pq.read_table(log / "events.parquet")
+    pq.write_table(events.slice(0, rows), out / "events.parquet")
+    return out
+
+
+@pytest.fixture(scope="module")
+def straight(made: Path) -> Path:
+    """The whole log, followed without a break."""
+    follower = followed(made, made / "log", made / "straight")
+    assert follower.position.published >= 1
+    return made / "straight"
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_every_event_after_the_run_is_learnt_once(made: Path, straight: Path) -> None:
+    lines = [json.loads(line) for line in (straight / "progress.jsonl").read_text().splitlines()]
+    events = pq.read_table(made / "log" / "events.parquet")
+    known = int((np.asarray(events["day"]) <= FIRST_DAY + 2).sum())
+    ends = [line["events"] for line in lines]
+    parts = (events.num_rows - known) // SETTINGS.events_together
+    assert parts >= 2
+    assert ends == [known + (n + 1) * SETTINGS.events_together for n in range(parts)]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_first_part_is_tested_with_the_weights_of_the_run(made: Path, straight: Path) -> None:
+    told = json.loads((straight / "progress.jsonl").read_text().splitlines()[0])
+    run, log = load_run(made / "run"), pq.read_table(made / "log" / "events.parquet")
+    dataset = Dataset.open(made / "DATASET")
+    first = int((np.asarray(log["day"]) <= FIRST_DAY + 2).sum())
+    order = np.asarray(dataset.events["source_order"].all())
+    chosen = (order >= first) & (order < told["events"])
+    plan = plan_stretches(dataset, chosen, View(mode="progressive"),
+                          reach=run.settings.model.encoder.reach)  # fmt: skip
+    found = predict_rows(run.model, run.catalogue(dataset), dataset, plan)
+    label = dataset.events["label_glance"].take(found.row)
+    known = label >= 0
+    expected = log_losses(found.logits["glance"][known], label[known]).mean()
+    assert told["tested"]["glance"]["log_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_broken_off_and_gone_on_with_when_the_log_has_grown_the_weights_are_the_same(
+    made: Path, straight: Path, tmp_path: Path
+) -> None:
+    def kill(_: Mapping[str, Any]) -> None:
+        raise _Killed
+
+    total = pq.read_table(made / "log" / "events.parquet").num_rows
+    short = cut(made / "log", tmp_path / "short", total - 150)
+    with pytest.raises(_Killed):
+        followed(made, short, tmp_path / "out", kill)
+    assert not same(tmp_path / "out", straight)
+    resumed = followed(made, made / "log", tmp_path / "out")
+    assert same(tmp_path / "out", straight)
+    assert resumed.position == followed(made, made / "log", straight).position
+
+
+def test_a_log_that_shrank_or_was_rewritten_is_refused(
+    made: Path, straight: Path, tmp_path: Path
+) -> None:
+    short = cut(made / "log", tmp_path / "short", 300)
+    with pytest.raises(RunError, match="it shrank; a followed log must only grow"):
+        followed(made, short, straight)
+    other = cut(made / "log", tmp_path / "other", 10**6)
+    events = pq.read_table(other / "events.parquet")
+    watch = np.array(events["watch_ms"]).copy()
+    watch[5] += 1
+    place = events.column_names.index("watch_ms")
+    pq.write_table(events.set_column(place, "watch_ms", pa.array(watch)), other / "events.parquet")
+    with pytest.raises(RunError, match="was rewritten; a followed log must only grow at its end"):
+        followed(made, other, straight)
+
+
+def test_a_published_model_is_a_run_and_differs_from_its_base(made: Path, straight: Path) -> None:
+    latest = json.loads((straight / "latest.json").read_text())
+    model = load_run(straight / latest["model"])
+    base = load_run(made / "run")
+    assert model.description["followed"]["events"] == latest["events"]
+    assert model.settings == base.settings
+    changed = [
+        name
+        for name, value in model.model.state_dict().items()
+        if not torch.equal(value, base.model.state_dict()[name])
+    ]
+    assert changed
+
+
+def test_another_run_may_not_go_on_and_the_command_says_where_it_is(
+    made: Path, straight: Path, tmp_path: Path
+) -> None:
+    words = ["train", str(made / "run"), "--follow", str(made / "log"), "--out", str(straight)]
+    told = CliRunner().invoke(app, [*words, "--once", "events_together=120"])
+    assert told.exit_code == 0, told.output
+    assert "models." in told.stdout
+    other = tmp_path / "other"
+    shutil.copytree(straight / json.loads((straight / "latest.json").read_text())["model"], other)
+    with pytest.raises(RunError, match="it must be the same"):
+        Follower(other, straight, SETTINGS)
