@@ -27,9 +27,7 @@ from skipwise.events.transfer import move_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.prepare import PrepareSettings, prepare, settings_of
 from skipwise.features.rebuild import rebuild
-from skipwise.report.fit_page import fit_words, write_fit_page
 from skipwise.settings import check_choice
-from skipwise.simulation.fit import compare, facts_of, fit_world, measured, split_days
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import WorldSettings
 from skipwise.storage import check_replaceable, write_json
@@ -85,6 +83,9 @@ def simulate_command(
 
 def _simulate_like(path: Path, out: Path, start: WorldSettings, *, truth: bool) -> None:
     """Fit a world to a log's first days, check it on the last ones, and write both."""
+    from skipwise.report.fit_page import fit_words, write_fit_page
+    from skipwise.simulation.fit import compare, facts_of, fit_world, measured, split_days
+
     progress, console = ConsoleProgress(), open_console()
     with data_engine() as connection:
         events, fitted_on, held_out_days = split_days(read_log(path, connection, progress=progress))
