@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -222,6 +223,20 @@ async def ready(call: Call) -> Ready:
     )
 
 
+class Anything(Convertor[str]):
+    """The rest of a path, whatever it is: a viewer's id may hold slashes and line ends."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        """Take it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Take it as it is."""
+        return value
+
+
 class Endpoint(NamedTuple):
     """A route: what it is called, who may, and who answers."""
 
@@ -272,6 +287,7 @@ def build_app(worker: Worker) -> Starlette:
             await worker.flushing
         worker.close()
 
+    register_url_convertor("anything", Anything())
     described = [endpoint.described for endpoint in ENDPOINTS]
     api = msgspec.json.encode(document(described))
     routes = [
@@ -320,7 +336,7 @@ def _route(worker: Worker, endpoint: Endpoint) -> Route:
         headers["x-request-id"] = request_id
         return Response(payload, status, headers, "application/json")
 
-    return Route(described.path.replace("}", ":path}"), answer, methods=[described.method])
+    return Route(described.path.replace("}", ":anything}"), answer, methods=[described.method])
 
 
 def _retry(refusal: Refusal) -> dict[str, str]:
