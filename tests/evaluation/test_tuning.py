@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from skipwise.errors import DatasetError, SettingError
+from skipwise.evaluation.bootstrap import Interval
 from skipwise.evaluation.scored import Scored
 from skipwise.evaluation.tuning import Found, Slates, Trade, found_to_json, search
 from skipwise.model.score import ScoreWeights, load_score_weights, save_score_weights
@@ -57,6 +58,16 @@ def test_a_planted_gain_is_found_and_holds_on_other_viewers(found: Found) -> Non
 def test_no_gain_is_claimed_on_noise() -> None:
     noise = search(scored(planted=False), BLIND, TRADE)
     assert "Better" not in verdict_words(noise, TRADE)
+
+
+def test_a_choice_that_fails_on_other_viewers_is_not_kept(found: Found) -> None:
+    worse = {"glance": {"difference": Interval(0.02, 0.01, 0.03)}}
+    failed = dataclasses.replace(found, judged={**found.judged, **worse})
+    assert verdict_words(failed, TRADE).startswith("Not kept: ")
+    unclear = {"glance": {"difference": Interval(-0.02, -0.03, 0.01)}}
+    assert verdict_words(
+        dataclasses.replace(found, judged={**found.judged, **unclear}), TRADE
+    ).startswith("Not sure: ")
 
 
 def test_the_front_holds_what_nothing_beats(found: Found) -> None:

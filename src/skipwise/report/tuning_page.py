@@ -38,6 +38,8 @@ def verdict_words(found: Found, trade: Trade) -> str:
         f"{WORDS[trade.improve]} {_change(change)}, {WORDS[trade.keep]} {_change(kept)}, on "
         "viewers the choice was not made for."
     )
+    if change.high < 0 if OUTCOMES[trade.improve] else change.low > 0:
+        return f"Not kept: {words} It is clearly worse there: the search fitted its own half."
     if harmed:
         return f"Not kept: {words} What was to be kept is clearly worse there."
     if not sure:
