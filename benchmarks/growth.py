@@ -18,7 +18,8 @@ import torch
 from made import made_dataset, made_learner
 
 import skipwise
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.settings import apply_settings
 from skipwise.training.settings import preset
 

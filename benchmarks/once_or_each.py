@@ -20,7 +20,8 @@ from quality_runs import OBJECTIVES, Bench, Cell, Values
 
 import skipwise.training.fit
 from skipwise.evaluation.bootstrap import interval
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.settings import apply_settings, parse_overrides
 from skipwise.training.settings import preset
 from skipwise.training.window import training_window

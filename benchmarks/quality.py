@@ -43,7 +43,7 @@ from skipwise.evaluation.bootstrap import interval
 from skipwise.events.read import read_log
 from skipwise.features.dataset import Dataset, day_number
 from skipwise.features.prepare import prepare
-from skipwise.model.encoder import KINDS
+from skipwise.model.encoder_settings import KINDS
 from skipwise.model.experts import MIXERS
 from skipwise.model.watch_heads import WATCH_HEADS
 from skipwise.simulation.log import simulate

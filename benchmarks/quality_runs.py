@@ -29,7 +29,7 @@ from skipwise.evaluation.watch import mae_s, xauc
 from skipwise.evaluation.yardsticks import score_baselines
 from skipwise.features.dataset import Dataset
 from skipwise.features.visibility import Mode
-from skipwise.model.inputs import Batch
+from skipwise.model.batch import Batch
 from skipwise.model.objectives import Predictions
 from skipwise.model.predict import Ask
 from skipwise.model.score import ScoreWeights, fused_score

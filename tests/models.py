@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import Plan, View, plan_stretches, read_stretches
+from skipwise.features.stretches import Plan, plan_stretches, read_stretches
+from skipwise.features.view import View
 from skipwise.features.vocabulary import Catalogue, bind, learn_vocabulary
 from skipwise.labels.grid import NUM_BINS
-from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.batch import Batch, to_batch
 from skipwise.model.objectives import OBJECTIVES
 from skipwise.model.predict import RowPredictions, predict_rows
 from skipwise.model.recommender import Recommender

@@ -5,7 +5,7 @@ import pytest
 
 from skipwise.evaluation.past_outcomes import Moments, count_past
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View
+from skipwise.features.view import View
 
 
 def test_counts_equal_those_made_row_by_row() -> None:

@@ -8,7 +8,8 @@ from skipwise.evaluation.retrieval import retrieval_card, wanted_views
 from skipwise.evaluation.scorecard import EvaluationSettings
 from skipwise.evaluation.tables import retrieval_rows
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.model.request import Array
 from tests.worlds import days_of, timed_rows
 

@@ -19,7 +19,7 @@ from skipwise.events.schema import (
     video_schema,
     viewer_schema,
 )
-from skipwise.features.counters import COUNTABLE, KEYS, CounterConfig, counter_names
+from skipwise.features.counter_names import COUNTABLE, KEYS, CounterConfig, counter_names
 from skipwise.features.known import UNTIMED_MS
 
 HOUR_MS = 3_600_000

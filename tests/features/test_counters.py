@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from ibis.backends.duckdb import Backend as Connection
 
 from skipwise.errors import SettingError
-from skipwise.features.counters import (
-    CounterConfig,
-    counter_names,
-    counters_as_of_day,
-    counters_as_of_event,
-)
+from skipwise.features.counter_names import CounterConfig, counter_names
+from skipwise.features.counters import counters_as_of_day, counters_as_of_event
 from skipwise.features.live import LiveCounters, Shown
 from tests.features.small_logs import (
     DAY_MS,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skipwise.features.counters import CounterConfig, counter_names
+from skipwise.features.counter_names import CounterConfig, counter_names
 from skipwise.features.live import LiveCounters, Shown
 
 CONFIG = CounterConfig(half_life_days=2.0, counted=("glance",))

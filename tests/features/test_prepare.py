@@ -15,7 +15,7 @@ from ibis.backends.duckdb import Backend as Connection
 from skipwise import engine as engine_module
 from skipwise.errors import EventError, SettingError, StorageError
 from skipwise.features import prepare as prepare_module
-from skipwise.features.counters import CounterConfig
+from skipwise.features.counter_names import CounterConfig
 from skipwise.features.dataset import Dataset
 from skipwise.features.files import write_viewers
 from skipwise.features.prepare import PrepareSettings, prepare

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skipwise.events.read import read_log
-from skipwise.features.counters import COUNTABLE, CounterConfig
+from skipwise.features.counter_names import COUNTABLE, CounterConfig
 from skipwise.features.dataset import Dataset
 from skipwise.features.frozen import counters_frozen_at
 from skipwise.features.live import LiveCounters, Shown

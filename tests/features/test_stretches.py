@@ -13,12 +13,11 @@ from skipwise.features.stretches import (
     Context,
     Plan,
     Stretches,
-    View,
-    Views,
     batches_by_size,
     plan_stretches,
     read_stretches,
 )
+from skipwise.features.view import View, Views
 from skipwise.training.views import draw_views
 from tests.worlds import days_of, timed_rows, with_events, with_other_outcomes
 

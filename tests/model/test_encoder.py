@@ -11,17 +11,16 @@ from torch.nn import functional
 
 from skipwise.errors import SettingError
 from skipwise.model.band import Band
-from skipwise.model.encoder import (
+from skipwise.model.encoder import HistoryEncoder
+from skipwise.model.encoder_settings import EncoderSettings, check_heads
+from skipwise.model.reader import CandidateReader
+from skipwise.model.reading import (
     LAG_KNOTS,
     NUM_GROUPS,
     NUM_MATCHES,
     STEP_KNOTS,
-    CandidateReader,
-    EncoderSettings,
-    HistoryEncoder,
     Reading,
     bends,
-    check_heads,
     lag_s,
     visible_window,
 )

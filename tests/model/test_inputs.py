@@ -9,10 +9,12 @@ from scipy.special import logit
 
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View
+from skipwise.features.view import View
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.feedback import GROUP_OF
-from skipwise.model.inputs import Batch, CounterFeatures, Inputs
+from skipwise.model.batch import Batch
+from skipwise.model.counter_features import CounterFeatures
+from skipwise.model.inputs import Inputs
 from tests.models import LIVE, Untrained, tiny_settings, untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import Plan, View, plan_stretches, read_stretches
+from skipwise.features.stretches import Plan, plan_stretches, read_stretches
+from skipwise.features.view import View
 from skipwise.features.window_state import freeze_state
-from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.batch import Batch, to_batch
 from tests.models import LATE, LIVE, Untrained, stacked, tiny_settings, untrained
 from tests.worlds import days_of, timed_rows, with_counters, with_events, with_other_outcomes
 
@@ -289,7 +290,7 @@ def test_a_planted_leak_is_caught(
     model = untrained(small_dataset)
     late = days_of(small_dataset) >= small_dataset.days[1] - 1
     assert_the_future_cannot_change_the_past(model, view, late)
-    monkeypatch.setattr(f"skipwise.features.stretches.{name}", leaking)
+    monkeypatch.setattr(f"skipwise.features.view.{name}", leaking)
     with pytest.raises(AssertionError, match="Arrays are not equal"):
         assert_the_future_cannot_change_the_past(model, view, late)
 

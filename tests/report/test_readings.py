@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.labels.feedback import Feedback
-from skipwise.model.encoder import CandidateReader
 from skipwise.model.predict import predict_rows
+from skipwise.model.reader import CandidateReader
 from skipwise.report.attention_section import attention_ratio, pair_bias
 from skipwise.report.examples import example_rows
 from skipwise.report.findings import Findings, gather

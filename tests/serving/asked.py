@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skipwise.features.stretches import Context, Stretches, View, read_stretches
+from skipwise.features.stretches import Context, Stretches, read_stretches
+from skipwise.features.view import View
 from skipwise.model.request import Array, Candidates, History, Request, embed_all
 from tests.models import Untrained
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View
-from skipwise.model.encoder import KINDS
+from skipwise.features.view import View
+from skipwise.model.encoder_settings import KINDS
 from skipwise.model.request import Array, Candidates, History
 from skipwise.serving.backends import Backend, Ranked, eager_backend
 from tests.models import LIVE, Untrained, stacked, untrained

@@ -8,7 +8,8 @@ import pytest
 
 from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import popularity_by_day
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.model.predict import viewer_vectors
 from skipwise.model.request import embed_all, retrieval_vectors
 from skipwise.serving import retrieval

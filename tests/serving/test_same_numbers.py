@@ -8,7 +8,7 @@ from msgspec import to_builtins
 
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import clock_day_of
-from skipwise.features.stretches import View
+from skipwise.features.view import View
 from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine
 from skipwise.serving.seed import seed

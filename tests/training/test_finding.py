@@ -9,7 +9,7 @@ import torch
 from skipwise.evaluation.retrieval import evaluate_retrieval
 from skipwise.evaluation.scorecard import EvaluationSettings
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View
+from skipwise.features.view import View
 from skipwise.model.request import Array
 from skipwise.training.co_watching import co_watched_vectors
 from skipwise.training.finding import FindingTeacher

@@ -19,7 +19,8 @@ from skipwise.cli.main import app
 from skipwise.errors import RunError
 from skipwise.events.read import read_log
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.model.predict import predict_rows
 from skipwise.simulation.world import FIRST_DAY
 from skipwise.training.checkpoint import load_run

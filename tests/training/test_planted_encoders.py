@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from skipwise.features.dataset import Dataset
-from skipwise.model.encoder import KINDS
+from skipwise.model.encoder_settings import KINDS
 from skipwise.simulation.world import WorldSettings
 from tests.training.test_planted_signals import ENCODER_ALONE, glance_auc
 from tests.worlds import OUTCOMES, prepared_world, with_events

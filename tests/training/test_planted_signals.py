@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.model.predict import predict_rows
 from skipwise.training.checkpoint import load_run
 from skipwise.training.fit import train
@@ -90,5 +91,5 @@ def test_a_leak_scores_implausibly_well(
         return columns[-1] + 1  # its own place among its viewer's events, and itself
 
     for name in ("daily_prefix", "live_prefix"):
-        monkeypatch.setattr(f"skipwise.features.stretches.{name}", leaking)
+        monkeypatch.setattr(f"skipwise.features.view.{name}", leaking)
     assert glance_auc(shuffled_dataset, tmp_path / "RUN", *ENCODER_ALONE) > 0.95

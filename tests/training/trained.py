@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View, plan_stretches
+from skipwise.features.stretches import plan_stretches
+from skipwise.features.view import View
 from skipwise.model.predict import RowPredictions, predict_rows
 from skipwise.progress import SILENT, Progress, Task
 from skipwise.training.checkpoint import TrainedRun, load_run

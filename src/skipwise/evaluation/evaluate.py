@@ -26,7 +26,8 @@ from skipwise.evaluation.retrieval import evaluate_retrieval
 from skipwise.evaluation.scorecard import EvaluationSettings, Scored, scorecard
 from skipwise.evaluation.yardsticks import Yardstick, available_baselines, score_baselines
 from skipwise.features.dataset import Dataset, day_number, iso_day
-from skipwise.features.stretches import Plan, View, plan_stretches
+from skipwise.features.stretches import Plan, plan_stretches
+from skipwise.features.view import View
 from skipwise.features.visibility import Mode
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.features.window_state import freeze_state

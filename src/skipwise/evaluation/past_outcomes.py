@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from skipwise.evaluation.bootstrap import Floats, Integers
 from skipwise.evaluation.metrics import Labels
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View
+from skipwise.features.view import View
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

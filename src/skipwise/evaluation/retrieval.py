@@ -37,7 +37,8 @@ from skipwise.evaluation.finders import (
 from skipwise.evaluation.scorecard import EvaluationSettings, figure_json
 from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import popularity_by_day
-from skipwise.features.stretches import Plan, View, plan_stretches
+from skipwise.features.stretches import Plan, plan_stretches
+from skipwise.features.view import View
 from skipwise.model.predict import viewer_vectors
 from skipwise.model.request import embed_all, retrieval_vectors
 from skipwise.progress import SILENT, Progress

@@ -32,7 +32,7 @@ from skipwise.evaluation.past_outcomes import Moments, count_past
 from skipwise.evaluation.scored import Scored
 from skipwise.evaluation.trees import lightgbm_baseline
 from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import View
+from skipwise.features.view import View
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import check_choice
 

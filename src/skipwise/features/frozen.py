@@ -19,7 +19,8 @@ from ibis.backends.duckdb import Backend as Connection
 from ibis.expr.types import Table
 from numpy.typing import NDArray
 
-from skipwise.features.counters import CounterConfig, counters_as_of_day
+from skipwise.features.counter_names import CounterConfig
+from skipwise.features.counters import counters_as_of_day
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import DAY_MS, clock_day
 from skipwise.features.steps import steps

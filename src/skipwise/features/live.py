@@ -17,7 +17,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from skipwise.features.counters import COUNTABLE, KEYS, MAY_BE_UNKNOWN, CounterConfig, sum_names
+from skipwise.features.counter_names import (
+    COUNTABLE,
+    KEYS,
+    MAY_BE_UNKNOWN,
+    CounterConfig,
+    sum_names,
+)
 
 Sums = NDArray[np.float64]
 

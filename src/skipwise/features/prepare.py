@@ -31,7 +31,7 @@ from skipwise.features.codes import (
     make_codes,
     words_of,
 )
-from skipwise.features.counters import CounterConfig, counter_names
+from skipwise.features.counter_names import CounterConfig, counter_names
 from skipwise.features.describe import Contents, describe
 from skipwise.features.files import write_authors, write_videos, write_viewers
 from skipwise.features.known import add_known_times

@@ -22,13 +22,12 @@ import pyarrow as pa
 from ibis.expr.types import Table
 from numpy.typing import NDArray
 
+from skipwise.features.counter_names import CounterConfig, counter_names
 from skipwise.features.counters import (
-    CounterConfig,
     Form,
     Shared,
     assemble,
     before_today,
-    counter_names,
     day_form,
     event_form,
     share,

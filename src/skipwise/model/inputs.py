@@ -1,24 +1,19 @@
 """How ids, buckets and counters become vectors.
 
-    Stretches + Catalogue  ->  to_batch    ->  Batch of tensors
-    Batch                  ->  InputLayer  ->  Inputs: vectors of events, candidates, context, ...
+    Batch  ->  InputLayer  ->  Inputs: vectors of events, candidates, context, ...
 
 - A video's vector is made once per batch, however often it is shown in it.
-- What a row counts for is a rate smoothed towards the training window's own, as a logit, so that
-  "never seen" reads as "average" and its views say how sure that is.
 - B stretches, T events, M candidates, D width, U different videos in the batch.
 
-Reads `features` for the arrays; is read by `recommender`. No I/O.
+Reads `batch` and `counter_features`; is read by `recommender`. No I/O.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skipwise.features.stretches import (
@@ -26,11 +21,11 @@ from skipwise.features.stretches import (
     NUM_PLACES,
     NUM_RUNS,
     WATCH_SHARE_EDGES,
-    Context,
-    Stretches,
 )
-from skipwise.features.vocabulary import UNSEEN, Catalogue
+from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.feedback import GROUP_OF, Feedback
+from skipwise.model.batch import Batch, ContextBatch, VideoBatch
+from skipwise.model.counter_features import CounterFeatures
 from skipwise.settings import check_setting
 
 
@@ -78,138 +73,6 @@ class InputSizes:
     viewer_categories: tuple[int, ...]
     viewer_numbers: int
     counters: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ContextBatch:
-    """Context buckets as tensors, (B, T) or (M,)."""
-
-    surface: Tensor
-    hour: Tensor
-    gap: Tensor
-    place: Tensor
-    run: Tensor
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VideoBatch:
-    """Content of the U different videos of a batch."""
-
-    code: Tensor
-    """(U,) catalogue codes."""
-    video: Tensor
-    """(U,) vocabulary indices."""
-    author: Tensor
-    author_code: Tensor
-    """(U,) catalogue codes, which tell unseen authors apart; 0 unknown."""
-    topics: Tensor
-    """(U, topics)"""
-    duration_bucket: Tensor
-    categories: Tensor
-    numbers: Tensor
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """One batch of stretches and candidates; see the module header for the letters."""
-
-    videos: VideoBatch
-    token_video: Tensor
-    """(B, T) places in `videos`."""
-    token_valid: Tensor
-    """(B, T) bool."""
-    feedback: Tensor
-    """(B, T)"""
-    watch_share: Tensor
-    """(B, T)"""
-    token_context: ContextBatch
-    token_time_s: Tensor
-    """(B, T) float64, NaN unknown."""
-    stretch: Tensor
-    """(M,) which stretch."""
-    candidate_video: Tensor
-    """(M,) places in `videos`."""
-    candidate_context: ContextBatch
-    candidate_time_s: Tensor
-    """(M,) float64."""
-    prefix: Tensor
-    """(M,) visible events."""
-    viewer_categories: Tensor
-    """(B, categorical extras)"""
-    viewer_numbers: Tensor
-    """(B, numeric extras)"""
-    counters: Tensor
-    """(M, K) float32, raw counts."""
-    targets: Mapping[str, Tensor]
-    """(M,) each."""
-    day: Tensor
-    """(M,)"""
-    row: NDArray[np.int64]
-    """(M,) event rows."""
-
-
-def to_batch(
-    stretches: Stretches, catalogue: Catalogue, device: torch.device | str = "cpu"
-) -> Batch:
-    """Turn a batch of arrays into tensors, in a model's indices.
-
-    Args:
-        stretches: From `read_stretches`.
-        catalogue: From `bind`, for the same dataset.
-        device: Where the tensors go.
-
-    Returns:
-        The batch.
-    """
-    token_valid = stretches.video >= 0
-    shown = np.concatenate([stretches.video[token_valid], stretches.candidate_video])
-    different, place = np.unique(shown, return_inverse=True)
-    token_video = np.zeros(stretches.video.shape, dtype=np.int64)
-    token_video[token_valid] = place[: token_valid.sum()]
-
-    def tensor(values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values).to(device)
-
-    return Batch(
-        videos=video_batch(catalogue, different, device),
-        token_video=tensor(token_video),
-        token_valid=tensor(token_valid),
-        feedback=tensor(stretches.feedback),
-        watch_share=tensor(stretches.watch_share),
-        token_context=_context_batch(stretches.context, catalogue, tensor),
-        token_time_s=tensor(stretches.time_s),
-        stretch=tensor(stretches.stretch),
-        candidate_video=tensor(place[token_valid.sum() :].astype(np.int64)),
-        candidate_context=_context_batch(stretches.candidate_context, catalogue, tensor),
-        candidate_time_s=tensor(stretches.candidate_time_s),
-        prefix=tensor(stretches.prefix),
-        viewer_categories=tensor(catalogue.viewer_categories[stretches.viewer]),
-        viewer_numbers=tensor(catalogue.viewer_numbers[stretches.viewer]),
-        counters=tensor(stretches.counters),
-        targets={name: tensor(values) for name, values in stretches.targets.items()},
-        day=tensor(stretches.day),
-        row=stretches.row,
-    )
-
-
-def video_batch(
-    catalogue: Catalogue, rows: NDArray[np.int64], device: torch.device | str = "cpu"
-) -> VideoBatch:
-    """Turn (U,) catalogue rows into tensors."""
-
-    def tensor(values: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(values[rows]).to(device)
-
-    return VideoBatch(
-        code=torch.from_numpy(rows).to(device),
-        video=tensor(catalogue.video),
-        author=tensor(catalogue.author),
-        author_code=tensor(catalogue.author_code),
-        topics=tensor(catalogue.topics),
-        duration_bucket=tensor(catalogue.duration_bucket),
-        categories=tensor(catalogue.video_categories),
-        numbers=tensor(catalogue.video_numbers),
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -369,64 +232,6 @@ def _rows(values: Tensor, places: Tensor) -> Tensor:
     return values.index_select(0, places.flatten()).view(*places.shape, values.shape[1])
 
 
-class CounterFeatures(nn.Module):
-    """Turns raw point-in-time counts into standardised numbers.
-
-    Per key: log(1 + views). Per key and counted objective, with k known and s positive outcomes,
-    prior m and the training window's rate r: `logit((s + m r) / (k + m)) - logit(r)`, and
-    log(1 + k). All are standardised by the training window's mean and spread (`fit`).
-    """
-
-    def __init__(self, names: tuple[str, ...], prior: float) -> None:
-        super().__init__()
-        place = {name: number for number, name in enumerate(names)}
-        self.prior = prior
-        known = [name for name in names if name.endswith("_known")]
-        self.views: Tensor
-        self.positive: Tensor
-        self.known: Tensor
-        for what, columns in (
-            ("views", [place[name] for name in names if name.endswith(".views")]),
-            ("positive", [place[name.removesuffix("_known")] for name in known]),
-            ("known", [place[name] for name in known]),
-        ):
-            self.register_buffer(what, torch.tensor(columns, dtype=torch.int64), persistent=False)
-        self.width = len(self.views) + 2 * len(self.known)
-        self.rate: Tensor
-        self.mean: Tensor
-        self.spread: Tensor
-        self.register_buffer("rate", torch.full((len(self.known),), 0.5))
-        self.register_buffer("mean", torch.zeros(self.width))
-        self.register_buffer("spread", torch.ones(self.width))
-
-    def fit(self, counters_MK: Tensor) -> None:
-        """Take the rates, means and spreads of the training window's rows, (M, K)."""
-        positive, known = counters_MK[:, self.positive], counters_MK[:, self.known]
-        total = known.double().sum(0)
-        rate = (positive.double().sum(0) + 0.5) / (total + 1.0)
-        self.rate.copy_(rate.clamp(1e-4, 1 - 1e-4))
-        raw = self._raw(counters_MK)
-        self.mean.copy_(raw.mean(0))
-        spread = raw.std(0, correction=0)
-        self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
-
-    def forward(self, counters_MK: Tensor) -> Tensor:
-        """Return (M, F) features, clipped to +-5 spreads."""
-        return ((self._raw(counters_MK) - self.mean) / self.spread).clamp(-5, 5)
-
-    def _raw(self, counters_MK: Tensor) -> Tensor:
-        known = counters_MK[:, self.known]
-        rate = (counters_MK[:, self.positive] + self.prior * self.rate) / (known + self.prior)
-        return torch.cat(
-            [
-                torch.log1p(counters_MK[:, self.views]),
-                torch.logit(rate.clamp(1e-6, 1 - 1e-6)) - torch.logit(self.rate),
-                torch.log1p(known),
-            ],
-            dim=1,
-        )
-
-
 class _Extras(nn.Module):
     """Sums the embeddings of categorical extras and a linear map of numeric ones."""
 
@@ -453,15 +258,3 @@ def _table(rows: int, width: int, spread: float = 0.1) -> nn.Embedding:
     table = nn.Embedding(rows, width)
     nn.init.normal_(table.weight, std=spread / math.sqrt(width))
     return table
-
-
-def _context_batch(
-    context: Context, catalogue: Catalogue, tensor: Callable[[NDArray[Any]], Tensor]
-) -> ContextBatch:
-    return ContextBatch(
-        surface=tensor(catalogue.surface[context.surface]),
-        hour=tensor(context.hour),
-        gap=tensor(context.gap),
-        place=tensor(context.place),
-        run=tensor(context.run),
-    )

@@ -18,7 +18,7 @@ from torch import Tensor
 from skipwise.features.dataset import Dataset
 from skipwise.features.stretches import Plan, batches_by_size, read_stretches
 from skipwise.features.vocabulary import Catalogue
-from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.batch import Batch, to_batch
 from skipwise.model.objectives import Predictions
 from skipwise.model.recommender import Recommender
 from skipwise.progress import SILENT, Progress

@@ -17,24 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.labels.feedback import GROUP_OF, Group
+from skipwise.model.batch import Batch, VideoBatch
 from skipwise.model.dropout import Dropout
-from skipwise.model.encoder import (
-    NUM_GROUPS,
-    CandidateReader,
-    EncoderSettings,
-    Reading,
-    check_heads,
-)
+from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.encoders.choice import build_encoder
-from skipwise.model.inputs import (
-    Batch,
-    InputLayer,
-    Inputs,
-    InputSettings,
-    InputSizes,
-    VideoBatch,
-)
+from skipwise.model.inputs import InputLayer, Inputs, InputSettings, InputSizes
 from skipwise.model.objectives import Cuts, ObjectiveSettings, Predictions, Predictor
+from skipwise.model.reader import CandidateReader
+from skipwise.model.reading import NUM_GROUPS, Reading
 from skipwise.model.retrieval import RetrievalHead, RetrievalSettings, WatchedPast
 from skipwise.model.rows import reading_rows
 from skipwise.settings import check_setting

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.features.vocabulary import Catalogue
-from skipwise.model.encoder import NUM_GROUPS, Reading, visible_window
-from skipwise.model.inputs import ContextBatch, Inputs, video_batch
+from skipwise.model.batch import ContextBatch, video_batch
+from skipwise.model.inputs import Inputs
+from skipwise.model.reading import NUM_GROUPS, Reading, visible_window
 from skipwise.model.recommender import Recommender, Scores, SharedCodes, matches
 from skipwise.model.retrieval import WatchedPast
 

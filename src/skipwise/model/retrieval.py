@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from skipwise.features.popularity import HALF_LIVES_DAYS
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.feedback import Group
-from skipwise.model.encoder import NUM_GROUPS, Reading
+from skipwise.model.reading import NUM_GROUPS, Reading
 from skipwise.settings import check_setting
 
 

@@ -16,12 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from skipwise.features.dataset import Dataset, day_number, iso_day
-from skipwise.features.stretches import View, batches_by_size, plan_stretches, read_stretches
+from skipwise.features.stretches import batches_by_size, plan_stretches, read_stretches
+from skipwise.features.view import View
 from skipwise.features.vocabulary import Catalogue
 from skipwise.labels.feedback import Feedback
 from skipwise.labels.grid import GRID_S
-from skipwise.model.encoder import visible_window
-from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.batch import Batch, to_batch
+from skipwise.model.reading import visible_window
 from skipwise.model.recommender import Recommender
 from skipwise.progress import SILENT, Progress
 from skipwise.report.findings import Findings

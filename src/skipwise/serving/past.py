@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.errors import StateError
-from skipwise.features.counters import KEYS
+from skipwise.features.counter_names import KEYS
 from skipwise.labels.watch import LABELS
 from skipwise.serving.names import Names, name_of
 

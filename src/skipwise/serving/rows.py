@@ -19,16 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skipwise.features.counters import KEYS
+from skipwise.features.counter_names import KEYS
 from skipwise.features.dataset import Column
-from skipwise.features.stretches import (
-    Context,
-    Plan,
-    Stretches,
-    View,
-    Views,
-    read_stretches,
-)
+from skipwise.features.stretches import Context, Plan, Stretches, read_stretches
+from skipwise.features.view import View, Views
 from skipwise.features.visibility import live_prefix
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.grid import grid_bin

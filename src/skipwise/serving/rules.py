@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skipwise.features.counters import COUNTABLE, CounterConfig, sum_names
+from skipwise.features.counter_names import COUNTABLE, CounterConfig, sum_names
 from skipwise.labels.watch import LABELS, LabelConfig
 from skipwise.settings import apply_settings
 

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from skipwise.features.counters import COUNTABLE
+from skipwise.features.counter_names import COUNTABLE
 from skipwise.features.popularity import EffectiveCounts
 from skipwise.labels.watch import LABELS
 from skipwise.serving.catalogue import LiveCatalogue, VideoFacts

@@ -21,7 +21,7 @@ from torch import Tensor
 from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import popularity_by_day
 from skipwise.features.vocabulary import Catalogue
-from skipwise.model.inputs import Batch, video_batch
+from skipwise.model.batch import Batch, video_batch
 from skipwise.model.recommender import Recommender, Scores
 from skipwise.model.retrieval import log_chance, retrieval_loss, sampled_softmax
 

@@ -26,8 +26,9 @@ from safetensors.torch import load_file
 
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset, iso_day
-from skipwise.features.stretches import Plan, View, plan_stretches
-from skipwise.model.inputs import Batch
+from skipwise.features.stretches import Plan, plan_stretches
+from skipwise.features.view import View
+from skipwise.model.batch import Batch
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict

@@ -35,7 +35,8 @@ from skipwise.errors import RunError
 from skipwise.events.read import EventLog
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.features.prepare import PrepareSettings, prepare
-from skipwise.features.stretches import Plan, View, plan_stretches
+from skipwise.features.stretches import Plan, plan_stretches
+from skipwise.features.view import View
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import apply_settings, check_setting

@@ -23,7 +23,7 @@ from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
 from skipwise.features.stretches import Plan, batches_by_size, read_stretches
 from skipwise.features.vocabulary import Catalogue
-from skipwise.model.inputs import Batch, to_batch
+from skipwise.model.batch import Batch, to_batch
 from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
 from skipwise.model.recommender import Recommender, Scores
 from skipwise.training.finding import FindingTeacher

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from skipwise.model.inputs import Batch
+from skipwise.model.batch import Batch
 from skipwise.training.learner import Learner
 
 GAIN_AT_LEAST = 1.1

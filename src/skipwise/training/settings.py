@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from skipwise.model.encoder import EncoderSettings
+from skipwise.model.encoder_settings import EncoderSettings
 from skipwise.model.inputs import InputSettings
 from skipwise.model.losses import LossSettings
 from skipwise.model.objectives import ObjectiveSettings

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from skipwise.features.known import DAY_MS
-from skipwise.features.stretches import Views
+from skipwise.features.view import Views
 
 
 def draw_views(number: int, daily_share: float, generator: np.random.Generator) -> Views:

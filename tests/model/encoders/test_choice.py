@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.labels.feedback import GROUP_OF, Group
-from skipwise.model.encoder import KINDS, WHOLE_HISTORY, EncoderSettings
+from skipwise.model.encoder_settings import KINDS, WHOLE_HISTORY, EncoderSettings
 from skipwise.model.encoders.choice import ENCODERS
 from tests.models import LIVE, stacked, tiny_settings, untrained
 from tests.worlds import (

@@ -16,13 +16,15 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from skipwise.model.encoder import CandidateReader, EncoderSettings, HistoryEncoder, Reader
+from skipwise.model.encoder import HistoryEncoder
+from skipwise.model.encoder_settings import EncoderSettings
 from skipwise.model.encoders.dfar import FactorisedHeads, InterestReader
 from skipwise.model.encoders.din import ActivationReader
 from skipwise.model.encoders.gru4rec import RecurrentEncoder
 from skipwise.model.encoders.last import LastEventReader, NoPastReader, Unencoded
 from skipwise.model.encoders.sasrec import SelfAttention
 from skipwise.model.encoders.sine import SparseInterestReader
+from skipwise.model.reader import CandidateReader, Reader
 
 Encodes = Callable[[int, EncoderSettings], nn.Module]
 Reads = Callable[[int, EncoderSettings], Reader]

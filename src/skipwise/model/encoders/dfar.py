@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from skipwise.labels.feedback import Group
-from skipwise.model.encoder import EncoderSettings, Reader, Reading, check_heads
+from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.encoders.last import past_of_candidates
+from skipwise.model.reader import Reader
+from skipwise.model.reading import Reading
 
 NUM_KINDS = 2
 """Watched and skipped."""

@@ -10,7 +10,7 @@ I/O.
 import torch
 from torch import Tensor, nn
 
-from skipwise.model.encoder import EncoderSettings
+from skipwise.model.encoder_settings import EncoderSettings
 
 
 class RecurrentEncoder(nn.Module):

@@ -13,7 +13,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from skipwise.model.encoder import EncoderSettings, Reader, Reading
+from skipwise.model.encoder_settings import EncoderSettings
+from skipwise.model.reader import Reader
+from skipwise.model.reading import Reading
 
 
 class Unencoded(nn.Module):

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from skipwise.model.encoder import EncoderSettings, check_heads
+from skipwise.model.encoder_settings import EncoderSettings, check_heads
 
 
 class SelfAttention(nn.Module):

@@ -15,8 +15,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from skipwise.model.encoder import EncoderSettings, Reader, Reading
+from skipwise.model.encoder_settings import EncoderSettings
 from skipwise.model.encoders.last import past_of_candidates
+from skipwise.model.reader import Reader
+from skipwise.model.reading import Reading
 
 NUM_CONCEPTS = 16
 INTERESTS_AT_MOST = 4

@@ -1,0 +1,175 @@
+"""How a candidate reads an encoded past, supposing it is watched (q+) or skipped (q-).
+
+    history_BTD, queries, Reading  ->  CandidateReader  ->  liking_MD (u+), disliking_MD (u-)
+
+- A candidate reads the last W visible events and nothing else; with none visible it reads a learned
+  "no past".
+
+Equations are ours, after TWIN (arXiv 2302.02352). Is read by `recommender`. No I/O.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from skipwise.model.encoder_settings import EncoderSettings, check_heads
+from skipwise.model.reading import (
+    HIDDEN,
+    LAG_KNOTS,
+    NUM_DISTANCES,
+    NUM_GROUPS,
+    NUM_MATCHES,
+    STEP_KNOTS,
+    Reading,
+    bends,
+    lag_s,
+    weighted,
+)
+
+
+class Reader(nn.Module):
+    """What reads encoded events for a candidate; `CandidateReader` and those of `encoders`."""
+
+    def attend(
+        self, queries_QMD: Tensor, history_BTD: Tensor, reading: "Reading"
+    ) -> tuple[Tensor, Tensor]:
+        """Return Q readings of each candidate's visible past, and where they look.
+
+        Args:
+            queries_QMD: Q queries for each of the M candidates.
+            history_BTD: Encoded events.
+            reading: Which events each candidate may read, and what they share with it.
+
+        Returns:
+            (Q, M, D), or (1, M, D) where the queries make no difference; and (Q, M, H, 1 + T),
+            whose place 0 is "no past".
+        """
+        raise NotImplementedError
+
+
+class CandidateReader(Reader):
+    """Reads an encoded history with a candidate, supposing it is watched (q+) or skipped (q-).
+
+    The logit of event j for candidate i adds learned biases of what they share (video, author,
+    topic), by j's feedback group, and of the time between them.
+    """
+
+    def __init__(self, width: int, settings: EncoderSettings) -> None:
+        super().__init__()
+        check_heads(width, settings)
+        self.heads, self.window = settings.heads, settings.history_length
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+        self.no_past = nn.Parameter(torch.randn(2 * width) / math.sqrt(width))
+        self.match = nn.Parameter(torch.zeros(settings.heads, NUM_MATCHES, NUM_GROUPS))
+        self.group = nn.Parameter(torch.zeros(settings.heads, NUM_GROUPS))
+        self.distance = nn.Linear(NUM_DISTANCES, settings.heads, bias=False)
+        nn.init.zeros_(self.distance.weight)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, queries_QMD: Tensor, history_BTD: Tensor, reading: "Reading") -> Tensor:
+        """Read the visible past once per query.
+
+        Args:
+            queries_QMD: Q queries for each of the M candidates.
+            history_BTD: From `HistoryEncoder`.
+            reading: Which events each candidate may read, and what they share with it.
+
+        Returns:
+            (Q, M, D) readings.
+        """
+        read_QMD, _ = self.attend(queries_QMD, history_BTD, reading)
+        return read_QMD
+
+    def attend(
+        self, queries_QMD: Tensor, history_BTD: Tensor, reading: "Reading"
+    ) -> tuple[Tensor, Tensor]:
+        """Read, and return also the attention (Q, M, H, 1 + T), whose place 0 is "no past"."""
+        width, heads = queries_QMD.shape[-1], self.heads
+        per_head = width // heads
+        query_QMHd = self.query(queries_QMD).unflatten(-1, (heads, per_head))
+        query_QBHCd = reading.pad(query_QMHd / math.sqrt(per_head)).transpose(2, 3)
+        key_BHSd, value_BHSd = self._keys_and_values(history_BTD, reading)
+        logits_QBHCS = self._with_constants(query_QBHCd, reading) @ key_BHSd.transpose(-1, -2)
+        weights = (logits_QBHCS + self._pair_biases(reading)).softmax(-1)
+        read_QMHd = reading.flat((weights @ value_BHSd).transpose(2, 3))
+        attention_QMHS = reading.flat(weights.transpose(2, 3))
+        return self.norm(self.output(read_QMHd.flatten(2))), attention_QMHS
+
+    def _keys_and_values(self, history_BTD: Tensor, reading: "Reading") -> tuple[Tensor, Tensor]:
+        """Return (B, H, 1 + T, ...) keys and values, "no past" first.
+
+        Whatever a bias says of the event alone rides along in the key, against a constant in the
+        query (`_with_constants`): its group, whether its time is known, whether it is read at all.
+        """
+        num_stretches, heads = reading.num_stretches, self.heads
+        per_head = history_BTD.shape[-1] // heads
+        own_BTF = torch.cat(
+            [
+                reading.groups_BTG,
+                torch.ones_like(reading.groups_BTG[..., :1]),
+                (~reading.time_s_BT.isnan()).to(history_BTD.dtype).unsqueeze(-1),
+            ],
+            -1,
+        )
+        own_BHTF = own_BTF.unsqueeze(1).expand(-1, heads, -1, -1)
+        key_BHTd, value_BHTd = (
+            part.view(*part.shape[:-1], heads, per_head).transpose(1, 2)
+            for part in reading.laid_out(self.key_value(history_BTD)).chunk(2, dim=-1)
+        )
+        no_key_H1d, no_value_H1d = (part.view(heads, 1, per_head) for part in self.no_past.chunk(2))
+        no_key_H1d = functional.pad(no_key_H1d, (0, own_BTF.shape[-1]))
+        key_BHSd = torch.cat(
+            [
+                no_key_H1d.expand(num_stretches, -1, -1, -1),
+                torch.cat([key_BHTd, own_BHTF], -1),
+            ],
+            2,
+        )
+        value_BHSd = torch.cat([no_value_H1d.expand(num_stretches, -1, -1, -1), value_BHTd], 2)
+        return key_BHSd, value_BHSd
+
+    def _with_constants(self, query_QBHCd: Tensor, reading: "Reading") -> Tensor:
+        """Put beside each query what it says to an event's group and to an unknown time.
+
+        An unknown time adds w: to all events where the request's own is unknown, else w - w known.
+        """
+        shape = query_QBHCd.shape[:-1]
+        group_QBHCG = self.group[:, None, :].expand(*shape, -1)
+        unknown_H11 = self.distance.weight[:, :1, None]
+        timed_BHC1 = (~reading.requested_s_BC.isnan()).to(query_QBHCd.dtype)[:, None, :, None]
+        return torch.cat(
+            [
+                query_QBHCd,
+                group_QBHCG,
+                unknown_H11.expand(*shape, 1),
+                (-unknown_H11 * timed_BHC1).expand(*shape, 1),
+            ],
+            -1,
+        )
+
+    def _pair_biases(self, reading: "Reading") -> Tensor:
+        """Return (B, H, C, 1 + T) biases of lag, steps and matches; HIDDEN where nothing is read.
+
+        Small matrices times tables of features, so that no tensor of pairs is made per head and
+        feature. Where all candidates ask at one time, the first of them has one row for all.
+        """
+        num_lags = len(LAG_KNOTS)
+        lag_HF, step_HF = self.distance.weight[:, 1:].tensor_split((num_lags,), 1)
+        lag_BFCT = bends(lag_s(reading.requested_s_BC, reading.time_s_BT), LAG_KNOTS)
+        step_BFCT = bends(reading.back_BCT.clamp(min=0).to(lag_BFCT.dtype), STEP_KNOTS)
+        far_BHN = torch.baddbmm(
+            weighted(lag_HF, lag_BFCT),
+            step_HF.expand(len(step_BFCT), -1, -1),
+            step_BFCT.flatten(2),
+        )
+        hidden_B1CT = (~reading.visible_BCT).to(far_BHN.dtype).unsqueeze(1) * HIDDEN
+        far_BHCT = far_BHN.view(*far_BHN.shape[:2], *step_BFCT.shape[2:]) + hidden_B1CT
+        groups_B1G1T = reading.groups_BTG.transpose(1, 2).contiguous()[:, None, :, None, :]
+        match_BFCT = (reading.matches_BNCT.unsqueeze(2) * groups_B1G1T).flatten(1, 2)
+        match_BHN = weighted(self.match.flatten(1), match_BFCT)
+        biases_BHCT = far_BHCT + match_BHN.view(*match_BHN.shape[:2], *match_BFCT.shape[2:])
+        return functional.pad(biases_BHCT, (1, 0))
