@@ -149,6 +149,7 @@ def _plot(rows: list[dict[str, Any]]) -> Figure:
         axes.axvline(0, color="#888888", linewidth=0.8)
         axes.set_title(f"{objective}: AUC against the first of the table", fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=5)
     panels[0].set_yticks(range(len(rows)), [f"{row['table']}: {row['cell']}" for row in rows])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
     return figure
