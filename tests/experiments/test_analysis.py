@@ -138,6 +138,27 @@ def test_a_planted_effect_is_found_with_the_planned_power() -> None:
     assert low <= found <= high
 
 
+@pytest.mark.parametrize(("shares", "first"), [((0.5, 0.5), 1000), ((0.9, 0.1), 1800)])
+def test_a_plan_knows_how_unequal_the_groups_are(shares: tuple[float, float], first: int) -> None:
+    """(z_a/2 + z_b) sd sqrt(1 / n_c + 1 / n_t) is found, and as many are needed as have 1 %."""
+    variants = tuple(
+        dataclasses.replace(each, share=share)
+        for each, share in zip(WEEK.variants, shares, strict=True)
+    )
+    variant = np.repeat([0, 1], [first, 2000 - first])
+    panel = without_past(made_panel(np.random.default_rng(3), viewers=2000, variant=variant))
+    definition = dataclasses.replace(
+        WEEK, variants=variants, metrics=(Goal(name="watch_per_viewer", minimum_effect=0.01),)
+    )
+    (found,) = plan(panel, definition)
+    watch = panel.totals(panel.num_days - 1)[PARTS.index("watch_s")][:first]
+    z = stats.norm.ppf(1 - definition.alpha / 2) + stats.norm.ppf(definition.power)
+    each = z * watch.std(ddof=1) / watch.mean()
+    wanted = each * np.sqrt(1 / first + 1 / (2000 - first))
+    assert found.detectable == pytest.approx(wanted, rel=1e-3)
+    assert found.viewers_needed == pytest.approx(2000 * (wanted / 0.01) ** 2, rel=1e-3)
+
+
 def test_lost_viewers_are_an_alarm_and_chance_is_none() -> None:
     assert ratio_p_value([5000, 4600], [0.5, 0.5]) < RATIO_ALARM
     assert ratio_p_value([5000, 4900], [0.5, 0.5]) > RATIO_ALARM

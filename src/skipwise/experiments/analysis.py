@@ -74,9 +74,9 @@ class Plan:
     minimum_effect: float
     """What the definition asks for, relative."""
     detectable: float
-    """Relative effect found with the wanted power, control against one treatment."""
+    """Relative effect found with the wanted power, control against the smallest treatment."""
     viewers_needed: int
-    """In control and one treatment together, for the minimum effect."""
+    """In control and that treatment together, shared out as now, for the minimum effect."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,17 +205,19 @@ def ratio_p_value(counts: Sequence[int] | NDArray[np.int64], shares: Sequence[fl
 
 
 def plan(panel: Panel, definition: Definition) -> list[Plan]:
-    """Say what can be found, from how the metrics vary in control."""
+    """Say what can be found in the smallest treatment, from how the metrics vary in control."""
     order = [each.name for each in definition.variants]
     control = panel.variant == order.index(definition.control)
     totals = panel.totals(panel.num_days - 1)
-    pair_share = 2 / len(order)
-    number = round(len(panel.variant) * pair_share)
+    counts = np.bincount(panel.variant, minlength=len(order)).tolist()
+    in_control = counts[order.index(definition.control)]
+    in_treatment = min(counts[order.index(name)] for name in definition.treatments)
+    number, ratio = in_control + in_treatment, in_treatment / in_control
     plans = []
     for goal in definition.metrics:
         metric = METRICS[goal.name]
         data = _aggregates(totals, panel.before, control, [goal.name])
-        asked = {"power": definition.power, "alpha": definition.alpha}
+        asked = {"power": definition.power, "alpha": definition.alpha, "ratio": ratio}
         by_number = _tested(metric, data, n_obs=number, **asked)
         by_effect = _tested(metric, data, rel_effect_size=goal.minimum_effect, **asked)
         found = by_number.solve_power(data, "rel_effect_size")[0]
