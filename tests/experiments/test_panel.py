@@ -14,6 +14,7 @@ from skipwise.events.read import read_log
 from skipwise.experiments.exposure import read_exposures
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import SESSION_GAP_MS, Panel, make_panel
+from skipwise.labels.watch import LabelConfig
 from tests.experiments.planted import DEFINITION, FILE, planted_log
 
 
@@ -63,6 +64,18 @@ def test_sums_equal_a_plain_loop(log: Path, panel: Panel) -> None:
     np.testing.assert_array_equal(
         panel.totals(2)[PARTS.index("returns")], (active[:2] & active[1:3]).sum(axis=0)
     )
+
+
+def test_a_glance_is_what_the_datasets_labels_say(log: Path, panel: Panel) -> None:
+    connection = ibis.duckdb.connect(threads=1)
+    read = read_log(log, connection)
+    exposures = read_exposures(DEFINITION, None, read.events)
+    other = make_panel(
+        read, connection, DEFINITION, exposures, labels=LabelConfig(glance_below_s=6.0)
+    )
+    watch_s, glances = (PARTS.index(name) for name in ("watch_s", "glances"))
+    np.testing.assert_array_equal(other.sums[watch_s], panel.sums[watch_s])
+    assert other.sums[glances].sum() > panel.sums[glances].sum()
 
 
 def test_who_counts_from_when(log: Path, panel: Panel) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ibis
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 from skipwise.cli.main import app
 from skipwise.errors import DatasetError
 from skipwise.events.read import read_log
-from skipwise.loop.replay import Replayed, judge_weights, replay
+from skipwise.labels.watch import LabelConfig
+from skipwise.loop.replay import Replayed, _outcomes, judge_weights, replay
 from skipwise.model.score import ScoreWeights, save_score_weights
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
 from tests.training.trained import short_run
@@ -40,11 +42,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def replayed(
-    folder: Path, log: Path | None = None, from_day: int = FIRST_DAY + 2, pool: int | None = None
+    folder: Path,
+    log: Path | None = None,
+    from_day: int = FIRST_DAY + 2,
+    *,
+    uniform: bool = False,
 ) -> Replayed:
     connection = ibis.duckdb.connect(threads=1)
     read = read_log(log or folder / "log", connection)
-    return replay(folder / "run", read, connection, from_day, candidates=4, pool=pool)
+    return replay(folder / "run", read, connection, from_day, candidates=4, uniform=uniform)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +67,13 @@ def test_what_was_shown_is_scored_as_of_the_day_before(folder: Path, found: Repl
     watch = np.asarray(events["watch_ms"])[chosen] / 1000
     np.testing.assert_array_equal(found.outcomes["glance"], watch < 3)
     assert len({tuple(row) for row in found.watch_s.round(6).tolist()}) > 0.8 * len(watch)
+
+
+def test_an_outcome_is_a_glance_as_the_runs_labels_say() -> None:
+    rows = pa.table({"watch_ms": [1000, 4000, 4000, 9000], "duration_ms": [9000, 9000, 3500, 9000]})
+    for below_s, expected in ((3.0, [1, 0, 0, 0]), (6.0, [1, 1, 0, 0])):
+        outcomes = _outcomes(rows, LabelConfig(glance_below_s=below_s))
+        assert outcomes["glance"].tolist() == expected
 
 
 def test_the_future_of_the_judged_days_is_not_in_a_score(
@@ -147,4 +160,4 @@ def test_a_log_that_cannot_be_judged_is_refused(folder: Path, tmp_path: Path) ->
     with pytest.raises(DatasetError, match="have no propensity"):
         replayed(folder, tmp_path / "unknown")
     with pytest.raises(DatasetError, match="here they must be equal"):
-        replayed(folder, tmp_path / "unequal")
+        replayed(folder, tmp_path / "unequal", uniform=True)

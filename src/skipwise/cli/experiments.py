@@ -24,6 +24,7 @@ from skipwise.events.read import read_log
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition, check_models, read_definition
 from skipwise.experiments.exposure import ExposureLog, read_exposures
+from skipwise.features.dataset import Dataset
 
 DefinitionPath = Annotated[
     Path, typer.Argument(metavar="EXPERIMENT", help="TOML file, see docs/experiments.md.")
@@ -78,6 +79,10 @@ def analyse_command(
         Path | None,
         typer.Option("--exposures", help="Exposure log; else the events' own variants."),
     ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="DATASET whose label settings hold; else the defaults."),
+    ] = None,
     mapping: Annotated[Path | None, typer.Option(help="Mapping file of the log.")] = None,
     memory: Annotated[float, typer.Option(help="GiB the data engine may take.")] = MEMORY_GIB,
 ) -> None:
@@ -91,10 +96,11 @@ def analyse_command(
     from skipwise.experiments.record import write_record
 
     read, progress = read_definition(definition), ConsoleProgress()
+    labels = None if dataset is None else Dataset.open(dataset).label_config
     with data_engine(memory) as connection:
         events = read_log(log, connection, mapping=mapping, progress=progress)
         exposed = read_exposures(read, exposures, events.events)
-        panel = make_panel(events, connection, read, exposed, progress)
+        panel = make_panel(events, connection, read, exposed, progress, labels)
         simulated = events.description.name == "simulated"
     write_record(out / "analysis.json", analyse(panel, read, progress), read, simulated=simulated)
     report_command(out)

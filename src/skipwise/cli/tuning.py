@@ -107,9 +107,9 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
         list[Path] | None, typer.Option("--weights", help="Score weights to judge; repeat it.")
     ] = None,
     candidates: Annotated[int, typer.Option(help="Random videos of which the best is shown.")] = 10,
-    pool: Annotated[
-        int | None, typer.Option(help="Videos the log drew from, where it has no propensities.")
-    ] = None,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="All were as likely, where the log does not say.")
+    ] = False,
     least: Annotated[
         float, typer.Option(help="Effective rows below which there is no answer.")
     ] = 100.0,
@@ -138,7 +138,7 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
             connection,
             day_from(from_day, "--from"),
             candidates=candidates,
-            pool=pool,
+            uniform=uniform,
             seed=seed,
             progress=progress,
         )

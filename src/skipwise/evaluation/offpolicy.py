@@ -188,5 +188,5 @@ def _check(logged: Logged) -> None:
         raise DatasetError(
             f"propensity[{row}] is {logged.propensity[row]:g}; every row drawn at random needs the "
             "probability with which it was drawn, above 0 and at most 1. Write the column "
-            "propensity, or name the number of videos drawn from with --pool."
+            "propensity."
         )

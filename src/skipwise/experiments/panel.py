@@ -4,7 +4,8 @@
     Panel, day  ->  Panel.totals  ->  sums per viewer as known at the end of that day
 
 - A viewer counts from his first exposure on; who was exposed and did nothing counts with zeros.
-- Labels are those of `prepare`: one rule of what a watch means.
+- Labels are those of `prepare`, with a dataset's settings where one is given: one rule of what a
+  watch means.
 - What is summed before the start can only reduce variance: no variant touched it.
 
 Reads `definition`, `exposure`, `metrics`, events and labels; is read by `analysis`.
@@ -94,8 +95,17 @@ def make_panel(
     definition: Definition,
     exposures: Exposures,
     progress: Progress = SILENT,
+    labels: LabelConfig | None = None,
 ) -> Panel:
     """Sum what the exposed viewers did.
+
+    Args:
+        log: The whole log.
+        connection: Its engine.
+        definition: The experiment.
+        exposures: Who was exposed to what, since when.
+        progress: Who is told.
+        labels: What a watch means; None = the defaults and the log's own rule.
 
     Raises:
         ExperimentError: The log holds no event of an exposed viewer on the experiment's days.
@@ -112,7 +122,7 @@ def make_panel(
                 "since_ms": exposures.since_ms,
             }
         )
-        events = _labelled(log, made).inner_join(ibis.memtable(exposed), "viewer_id")
+        events = _labelled(log, made, labels).inner_join(ibis.memtable(exposed), "viewer_id")
         events = made.keep("viewers", events)
         own = events.filter((events.day >= start) & (events.shown_at_ms >= events.since_ms))
         sums = _sum_by_day(own, start, definition.days, number)
@@ -134,7 +144,7 @@ def make_panel(
     )
 
 
-def _labelled(log: EventLog, made: Steps) -> ir.Table:
+def _labelled(log: EventLog, made: Steps, labels: LabelConfig | None) -> ir.Table:
     """Label the timed events of a log, as `prepare` does."""
     events = log.events.filter(log.events.shown_at_ms.notnull())
     span = events.aggregate(
@@ -142,7 +152,7 @@ def _labelled(log: EventLog, made: Steps) -> ir.Table:
     ).to_pyarrow()
     first_day, low, high = (span[name][0].as_py() for name in ("first_day", "low", "high"))
     timed = add_known_times(events, log.description.time_zone, first_day, (low, high), 0)
-    config = LabelConfig(glance_needs_duration=log.description.glance_needs_duration)
+    config = labels or LabelConfig(glance_needs_duration=log.description.glance_needs_duration)
     return made.keep("labels", label_events(made.keep("times", timed), config, made.keep))
 
 

@@ -28,6 +28,7 @@ from skipwise.evaluation.offpolicy import Estimates, Logged, estimate, first_pla
 from skipwise.events.read import EventLog
 from skipwise.features.dataset import iso_day
 from skipwise.features.prepare import PrepareSettings, prepare
+from skipwise.labels.watch import LabelConfig, glance
 from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.engine import Engine, ServeSettings
@@ -46,7 +47,7 @@ class Replayed:
 
     viewer: Integers
     outcomes: Mapping[str, Floats]
-    """`glance` (0 or 1) and `watch_s` (at most 300), (N,) each."""
+    """`glance` (0 or 1, as the run's labels say) and `watch_s` (at most 300), (N,) each."""
     chances: Mapping[str, Floats]
     """Objective -> (N, C) predicted."""
     watch_s: Floats
@@ -60,7 +61,7 @@ def replay(
     from_day: int,
     *,
     candidates: int = 10,
-    pool: int | None = None,
+    uniform: bool = False,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Replayed:
@@ -72,7 +73,7 @@ def replay(
         connection: Its engine.
         from_day: First day that is judged.
         candidates: C, at least 2.
-        pool: How many videos the log drew from, where it does not say its propensities.
+        uniform: Every row was as likely, where the log does not say its propensities.
         seed: Of the candidates.
         progress: Who is told.
 
@@ -87,7 +88,7 @@ def replay(
             "with an earlier --until."
         )
     rows = _random_rows(log.events.filter(log.events.day >= from_day))
-    _check_uniform(rows, pool)
+    _check_uniform(rows, uniform=uniform)
     videos = sorted(set(rows["video_id"].to_pylist()))
     if len(videos) < candidates:
         raise DatasetError(
@@ -103,9 +104,15 @@ def replay(
         prepare_state(run, Path(folder) / "dataset", store, serving.state)
         asked_at = int(np.asarray(rows["shown_at_ms"]).min())
         engine = open_engine(run, Path(folder) / "dataset", store, serving, lambda: asked_at)
-        shown = _score(engine, rows, videos, candidates, seed, progress)
+        predicted = _score(engine, rows, videos, candidates, seed, progress)
         store.close()
-    return shown
+    _, viewer = np.unique(rows["viewer_id"].to_pylist(), return_inverse=True)
+    return Replayed(
+        viewer=viewer,
+        outcomes=_outcomes(rows, settings.labels),
+        chances={name: table for name, table in predicted.items() if name != "watch_s"},
+        watch_s=predicted["watch_s"],
+    )
 
 
 def judge_weights(
@@ -150,7 +157,7 @@ def _random_rows(events: ir.Table) -> pa.Table:
     return random.select(*columns, "propensity").to_pyarrow()
 
 
-def _check_uniform(rows: pa.Table, pool: int | None) -> None:
+def _check_uniform(rows: pa.Table, *, uniform: bool) -> None:
     if not rows.num_rows:
         raise DatasetError(
             "No row of the log was drawn at random on these days; such rows are needed to say what "
@@ -158,11 +165,11 @@ def _check_uniform(rows: pa.Table, pool: int | None) -> None:
             "log_random."
         )
     given = np.asarray(rows["propensity"].to_numpy(zero_copy_only=False), dtype=np.float64)
-    if np.isnan(given).any() and pool is None:
+    if np.isnan(given).any() and not uniform:
         raise DatasetError(
             f"{int(np.isnan(given).sum()):,} of {rows.num_rows:,} rows drawn at random have no "
             "propensity; each needs the probability with which it was drawn. Write the column, or, "
-            "where all videos of a pool were as likely, give its size with --pool."
+            "where all were as likely, say so with --uniform."
         )
     known = given[~np.isnan(given)]
     if known.size and known.max() > 1.01 * known.min():
@@ -179,7 +186,7 @@ def _score(
     candidates: int,
     seed: int,
     progress: Progress,
-) -> Replayed:
+) -> dict[str, Floats]:
     rng = np.random.default_rng(seed)
     held = rows.to_pylist()
     predicted: list[list[dict[str, float]]] = []
@@ -199,16 +206,14 @@ def _score(
             predicted.append([by_video[video] for video in request.candidates])
             task.advance()
     names = sorted(predicted[0][0])
-    tables = {name: np.array([[of[name] for of in row] for row in predicted]) for name in names}
-    watch = np.asarray(rows["watch_ms"]) / 1000.0
-    duration = np.asarray(rows["duration_ms"]) / 1000.0
-    _, viewer = np.unique(rows["viewer_id"].to_pylist(), return_inverse=True)
-    return Replayed(
-        viewer=viewer,
-        outcomes={
-            "glance": (watch < np.minimum(3.0, duration)).astype(np.float64),
-            "watch_s": np.minimum(watch, WATCH_AT_MOST_S),
-        },
-        chances={name: table for name, table in tables.items() if name != "watch_s"},
-        watch_s=tables["watch_s"],
-    )
+    return {name: np.array([[of[name] for of in row] for row in predicted]) for name in names}
+
+
+def _outcomes(rows: pa.Table, labels: LabelConfig) -> dict[str, Floats]:
+    watch_s = np.asarray(rows["watch_ms"]) / 1000.0
+    duration_s = np.asarray(rows["duration_ms"]) / 1000.0
+    left = glance(watch_s, duration_s, labels)
+    return {
+        "glance": left.astype(np.float64),
+        "watch_s": np.minimum(watch_s, WATCH_AT_MOST_S),
+    }

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from skipwise.errors import EventError
 from skipwise.events.read import EventLog
+from skipwise.labels.watch import LabelConfig
 from skipwise.progress import SILENT, Progress
 from skipwise.simulation.log import simulate_tables
 from skipwise.simulation.population import Floats, Integers
@@ -28,6 +29,8 @@ from skipwise.simulation.world import WorldSettings
 
 SURFACES_AT_MOST = 5
 SESSION_GAP_MS = 1_800_000
+GLANCE_BELOW_S = LabelConfig().glance_below_s
+"""What a glance is by default, in the log and in the world alike."""
 ROUNDS = 4
 LEAST_VIEWS = 5
 """Views of a viewer or a video below which its own rate says too little."""
@@ -112,7 +115,7 @@ def facts_of(
         surfaces = tuple(often.tolist())
         surfaces += ("other",) if len(names) > len(often) else ()
     surface = np.where(np.isin(surface, surfaces), surface, "other")
-    glance = watch_s < np.minimum(3.0, duration_s)
+    glance = watch_s < np.minimum(GLANCE_BELOW_S, duration_s)
     viewer = np.unique(table.viewer_id.to_numpy(str), return_inverse=True)[1]
     video = np.unique(table.video_id.to_numpy(str), return_inverse=True)[1]
     sessions = _session_lengths(viewer, table.shown_at_ms.to_numpy(np.int64))
@@ -136,7 +139,9 @@ def facts_of(
         duration_median_s=float(np.median(duration_s)),
         duration_spread=float(np.log(duration_s).std()),
         duration_logit=float((_logit(glance[long]) - _logit(glance[~long])) / reach),
-        glance_shape=float(1.0 / max(watch_s[glance & (watch_s > 0)].mean() / 3.0, 0.05) - 1.0),
+        glance_shape=float(
+            1.0 / max(watch_s[glance & (watch_s > 0)].mean() / GLANCE_BELOW_S, 0.05) - 1.0
+        ),
         stay_scale_s=_stay_scale(watch_s, duration_s, ~glance),
         stay_by_duration=float(np.log(scales[1] / scales[0]) / reach),
         rewatch_share=_share((watch_s > duration_s + 0.5)[watch_s >= duration_s]),
@@ -324,8 +329,8 @@ def _stay_scale(watch_s: Floats, duration_s: Floats, stays: NDArray[np.bool_]) -
 
     sqrt(x / s) is exponential, so sqrt(s) = sum sqrt(x) / number of those who did not finish.
     """
-    rows = stays & (duration_s > 3.0)
-    beyond = np.sqrt(np.maximum(np.minimum(watch_s, duration_s)[rows] - 3.0, 0.0))
+    rows = stays & (duration_s > GLANCE_BELOW_S)
+    beyond = np.sqrt(np.maximum(np.minimum(watch_s, duration_s)[rows] - GLANCE_BELOW_S, 0.0))
     left = int((watch_s < duration_s)[rows].sum())
     return float((beyond.sum() / max(left, 1)) ** 2)
 
