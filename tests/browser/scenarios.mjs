@@ -116,6 +116,14 @@ async function measures(browser, { base, viewer }) {
   await page.clock.fastForward(2000);
   await page.keyboard.press("n");
   await page.waitForFunction(() => window.noted.shown.length === 8);
+  await page.clock.fastForward(3000);
+  await page.evaluate(() => {  // away, and back out of the browser's cache
+    dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
+    dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+  });
+  await hurry(page, "ArrowDown");  // at once: no second view of the same card
+  await page.clock.fastForward(1000);
+  await swipe(page);
   await saved(page);
   const held = await heldOf(base, viewer);
   await context.close();

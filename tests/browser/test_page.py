@@ -128,8 +128,9 @@ def test_only_time_on_screen_counts_and_a_bounce_on_the_way_back_is_no_view(
     told = play("measures", base=base_of(feed), viewer="measured")
     assert told["problems"] == []
     held = told["held"]["events"]
-    assert [round(event["watch_s"]) for event in held] == [4, 5, 1, 1, 2]
-    first, second, third, first_again, third_again = held
+    assert [round(event["watch_s"]) for event in held] == [4, 5, 1, 1, 2, 3, 1]
+    first, second, third, first_again, third_again, away, last = held
+    assert away["video_id"] != last["video_id"]
     assert first["video_id"] == first_again["video_id"] != second["video_id"]
     assert third["video_id"] == third_again["video_id"]
     assert (first["feedback"], third["feedback"]) == ("liked", "negative")

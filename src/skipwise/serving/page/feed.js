@@ -239,6 +239,10 @@ class Feed {
     addEventListener("pagehide", () => {
       const row = this.view?.end();
       this.view = null;
+      if (row && this.current) {  // who comes back out of the browser's cache sees this card again
+        this.current.eventId = row.event_id;
+        this.current.watched = row;
+      }
       if (row) this.outbox.put("events", row);
       this.outbox.sendAway();
     });
