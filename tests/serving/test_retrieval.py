@@ -194,6 +194,13 @@ def test_many_videos_lie_in_lists_of_which_few_are_searched() -> None:
     assert made.nearest(vectors[7, :-1], 50, NOBODY).tolist() == gone.tolist()
 
 
+def test_asked_for_none_or_fewer_it_finds_none() -> None:
+    """Shares of fresh and popular videos, each rounded, can take one more than there are."""
+    made, vectors = random_index(300)
+    for number in (0, -1):
+        assert made.nearest(vectors[7, :-1], number, NOBODY).size == 0
+
+
 def test_a_new_day_asks_for_a_new_index_and_the_old_one_answers_meanwhile(
     small_run: TrainedRun,
     small_dataset: Dataset,

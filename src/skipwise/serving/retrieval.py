@@ -63,11 +63,12 @@ class VideoIndex:
     def nearest(self, viewer: Vectors, number: int, without: Codes) -> Codes:
         """Return the codes of the nearest videos, at most `number`, nearest first."""
         number = min(number, len(self))
-        if number == 0:
+        if number <= 0:
             return np.empty(0, dtype=np.int64)
-        options = faiss.SearchParametersIVF(nprobe=self.searched_lists)
+        asks: dict[str, Any] = {"nprobe": self.searched_lists}
         if len(without):
-            options.sel = faiss.IDSelectorNot(faiss.IDSelectorBatch(without))
+            asks["sel"] = faiss.IDSelectorNot(faiss.IDSelectorBatch(without))
+        options = faiss.SearchParametersIVF(**asks)
         asked = np.append(viewer, np.float32(1.0)).astype(np.float32)[None]
         _, codes = self.index.search(asked, number, params=options)
         return np.asarray(codes[0][codes[0] >= 0], dtype=np.int64)
