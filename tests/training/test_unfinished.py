@@ -75,6 +75,8 @@ def test_a_full_disk_is_told_at_the_next_call(
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path: Path) -> None:
     save(Checkpoints(tmp_path, keep=1, every_s=60), 1)
     (tmp_path / "resume" / ".state-000002.safetensors.77.part").write_bytes(b"half")
+    (tmp_path / "resume" / ".state-000003.part").mkdir()
+    (tmp_path / "resume" / ".state-000003.part" / "shard.safetensors").write_bytes(b"half")
     Checkpoints(tmp_path, keep=1, every_s=60)
     assert names(tmp_path) == ["state-000001.json", "state-000001.safetensors"]
 

@@ -88,8 +88,9 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
         preset(size_for(num_events) if size == "auto" else size), config, overrides
     )
     with joined(device=settings.device) as processes:
-        resume = resume or (processes.restarts > 0 and _is_unfinished(out))
-        _check_out(out, resume=resume, replace=replace)
+        restarted = processes.restarts > 0
+        resume = resume or (restarted and _is_unfinished(out))
+        _check_out(out, resume=resume, replace=replace or restarted)
         processes.wait()  # all have looked before one writes
         if processes.first:
             check_before_training(dataset, opened.description, ConsoleProgress())

@@ -230,7 +230,9 @@ class _Run:
         )
         plan = self.plan(generator)
         batches = self.learner.batches(plan, generator)[position.batch :]
-        self.choose_precision([self.learner.read(plan, each) for each in batches[:2]])
+        if not self.position.precision:
+            self.choose_precision([self.learner.read(plan, each) for each in batches[:2]])
+        self.learner.precision = self.position.precision
         part = self.processes.part
         rows = sum(int(plan.num_candidates[each[part(len(each))]].sum()) for each in batches)
         what = f"{position.phase} pass {position.passes + 1}"
@@ -258,13 +260,11 @@ class _Run:
         return self.learner.take_mean_losses()
 
     def choose_precision(self, batches: list[Batch]) -> None:
-        """Choose once, before the first step; tell."""
-        if not self.position.precision:
-            chosen = choose_precision(self.learner, batches, self.settings.precision)
-            self.position.precision = chosen.name
-            if self.report is not None and chosen.fp32_ms is not None:
-                self.report({"told": str(chosen)})
-        self.learner.precision = self.position.precision
+        """Choose before the first step; tell."""
+        chosen = choose_precision(self.learner, batches, self.settings.precision)
+        self.position.precision = chosen.name
+        if self.report is not None and chosen.fp32_ms is not None:
+            self.report({"told": str(chosen)})
 
     def plan(self, generator: np.random.Generator) -> Plan:
         """Draw how each viewer's stretch sees, and cut the stretches."""

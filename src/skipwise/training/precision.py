@@ -2,7 +2,7 @@
 
     learner, batches  ->  choose_precision  ->  Precision: bf16 or fp32, and the times that say so
 
-- bf16 halves what matrix products cost where the processor has them (AMX, tensor cores) and adds
+- bf16 halves what matrix products cost where the processor has them (AMX) and adds
   casts everywhere; narrow networks lose by it. So it is timed, and taken where it clearly gains.
 - Weights, gradients, moments, losses and everything that scores stay in float32.
 - The trial leaves no trace: weights and the state of chance are as before.
@@ -53,13 +53,14 @@ def choose_precision(learner: Learner, batches: Sequence[Batch], setting: str) -
         learner: About to take its first step.
         batches: Some of its own, to be tried.
         setting: fp32, bf16, or auto: bf16 where it is `GAIN_AT_LEAST` times faster. A narrow
-            network tries nothing, nor do several processes, whose shared tables learn in the
-            backward pass: auto is fp32.
+            network tries nothing, nor does a GPU, whose time is not the processor's, nor do
+            several processes, whose shared tables learn in the backward pass: auto is fp32.
     """
     if setting != "auto":
         return Precision(name=setting)
     narrow = learner.model.settings.width < TRIED_FROM_WIDTH
-    if narrow or learner.processes.number > 1 or not batches:
+    untimed = learner.device.type != "cpu" or learner.processes.number > 1
+    if narrow or untimed or not batches:
         return Precision(name="fp32")
     chance = torch.get_rng_state()
     times: dict[str, list[float]] = {"fp32": [], "bf16": []}

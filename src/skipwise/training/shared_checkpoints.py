@@ -43,7 +43,7 @@ class SharedCheckpoints(Checkpoints):
     """Writes checkpoints of a run that several processes train."""
 
     def __init__(self, run: Path, *, keep: int, every_s: float, processes: Processes) -> None:
-        super().__init__(run, keep=keep, every_s=every_s)
+        super().__init__(run, keep=keep, every_s=every_s, clears=processes.first)
         self.processes = processes
         self._asked = 0
         self._group = dist.new_group(backend="gloo")

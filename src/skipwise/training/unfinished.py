@@ -33,7 +33,7 @@ SHARE_AT_MOST = 0.03
 class Checkpoints:
     """Writes checkpoints of one run and keeps the last few."""
 
-    def __init__(self, run: Path, *, keep: int, every_s: float) -> None:
+    def __init__(self, run: Path, *, keep: int, every_s: float, clears: bool = True) -> None:
         self.folder, self.keep, self.every_s = run / FOLDER, keep, every_s
         self.copying_s = 0.0
         """Seconds that training waited for copies."""
@@ -44,8 +44,12 @@ class Checkpoints:
         self._problem: BaseException | None = None
         self._last_s = time.monotonic()
         self._copied_s = 0.0
-        for left in self.folder.glob(".*.part"):
-            left.unlink()  # of a process that was killed while it wrote
+        for left in self.folder.glob(".*.part") if clears else ():
+            # of a process, or several, that were killed while they wrote
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
     def due(self) -> bool:
         """Say whether the last one is old enough, and written.
