@@ -59,7 +59,7 @@ bench-loop: setup   # simulated viewers served by the real pipeline; half an hou
 bench-evaluation: setup
 	$(BIN)/python benchmarks/evaluation.py
 
-fuzz: setup   # 14 ways in, 1,000 cases each
+fuzz: setup   # every way in, 1,000 cases each
 	SKIPWISE_FUZZ_CASES=1000 $(BIN)/python -m pytest -n 0 tests/serving/test_fuzz.py
 
 soak: setup   # ten minutes of load; memory must stay flat
