@@ -18,14 +18,17 @@ from typer.testing import CliRunner
 from skipwise.cli.main import app
 from skipwise.errors import RunError
 from skipwise.events.read import read_log
-from skipwise.features.dataset import Dataset
-from skipwise.features.stretches import plan_stretches
+from skipwise.features.dataset import Dataset, iso_day
+from skipwise.features.stretches import Plan, plan_stretches
 from skipwise.features.view import View
 from skipwise.model.predict import predict_rows
+from skipwise.report.findings import gather
+from skipwise.report.training_section import training_section
 from skipwise.simulation.world import FIRST_DAY
 from skipwise.training.checkpoint import load_run
 from skipwise.training.fit import log_losses
 from skipwise.training.follow import Follower, FollowSettings
+from skipwise.training.learner import Learner
 from tests.training.trained import short_run
 
 SETTINGS = FollowSettings(events_together=120, publish_minutes=600.0)
@@ -73,6 +76,30 @@ def cut(log: Path, out: Path, rows: int) -> Path:
     return out
 
 
+def with_rows(log: Path, out: Path, change: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    """Copy a log with other rows; returns them."""
+    shutil.copytree(log, out)
+    events = change(pq.read_table(log / "events.parquet"))
+    pq.write_table(events, out / "events.parquet")
+    return events
+
+
+def learnt_rows(
+    made: Path, log: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[list[int]]:
+    """Follow a log without a step; returns the rows of the file that each part would learn."""
+    parts: list[list[int]] = []
+
+    def batches(learner: Learner, plan: Plan, _: np.random.Generator) -> list[Any]:
+        order = learner.dataset.events["source_order"].take(plan.candidate_rows)
+        parts.append(sorted(order.tolist()))
+        return []
+
+    monkeypatch.setattr(Learner, "batches", batches)
+    followed(made, log, out)
+    return parts
+
+
 @pytest.fixture(scope="module")
 def straight(made: Path) -> Path:
     """The whole log, followed without a break."""
@@ -107,6 +134,40 @@ def test_the_first_part_is_tested_with_the_weights_of_the_run(made: Path, straig
     known = label >= 0
     expected = log_losses(found.logits["glance"][known], label[known]).mean()
     assert told["tested"]["glance"]["log_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_refused_row_moves_no_other_from_its_part(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(events: pa.Table) -> pa.Table:
+        known = int((np.asarray(events["day"]) <= FIRST_DAY + 2).sum())
+        watch = np.array(events["watch_ms"]).copy()
+        watch[[2, known - 9, known + 3, known + 130]] = -1
+        place = events.column_names.index("watch_ms")
+        return events.set_column(place, "watch_ms", pa.array(watch)).slice(0, known + 300)
+
+    events = with_rows(made / "log", tmp_path / "log", spoilt)
+    taken = np.flatnonzero(
+        (np.asarray(events["day"]) > FIRST_DAY + 2) & (np.asarray(events["watch_ms"]) >= 0)
+    )
+    parts = learnt_rows(made, tmp_path / "log", tmp_path / "out", monkeypatch)
+    assert parts == [taken[:120].tolist(), taken[120:240].tolist()]
+
+
+def test_the_days_of_the_run_are_not_learnt_again_wherever_they_stand_in_the_log(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shuffled(events: pa.Table) -> pa.Table:
+        known = int((np.asarray(events["day"]) <= FIRST_DAY + 2).sum())
+        earlier, later = events.slice(100, known - 100), events.slice(known, 120)
+        return pa.concat_tables([events.slice(0, 50), later, earlier.slice(0, 180),
+                                 events.slice(known + 120, 180)])  # fmt: skip
+
+    with_rows(made / "log", tmp_path / "log", shuffled)
+    parts = learnt_rows(made, tmp_path / "log", tmp_path / "out", monkeypatch)
+    assert parts == [list(range(50, 170)), list(range(350, 410)), list(range(410, 530))]
+    lines = (tmp_path / "out" / "progress.jsonl").read_text().splitlines()
+    assert [json.loads(line)["learnt"] for line in lines] == [120, 0, 60, 120]
 
 
 class _Killed(BaseException):
@@ -152,12 +213,25 @@ def test_a_published_model_is_a_run_and_differs_from_its_base(made: Path, straig
     base = load_run(made / "run")
     assert model.description["followed"]["events"] == latest["events"]
     assert model.settings == base.settings
+    days = np.asarray(pq.read_table(made / "log" / "events.parquet")["day"])
+    first = json.loads((straight / "model-00001" / "run.json").read_text())
+    assert first["window"]["last_day"] == iso_day(days[: first["followed"]["events"]].max())
+    assert first["window"]["last_day"] < iso_day(days.max())
     changed = [
         name
         for name, value in model.model.state_dict().items()
         if not torch.equal(value, base.model.state_dict()[name])
     ]
     assert changed
+
+
+def test_a_published_model_can_be_reported(straight: Path) -> None:
+    assert training_section(gather(straight / "model-00001")).blocks
+
+
+def test_finding_is_taught_while_the_encoder_moves(straight: Path) -> None:
+    lines = [json.loads(line) for line in (straight / "progress.jsonl").read_text().splitlines()]
+    assert all(line["losses"]["retrieval"] > 0 for line in lines)
 
 
 def test_another_run_may_not_go_on_and_the_command_says_where_it_is(

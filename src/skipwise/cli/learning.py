@@ -23,7 +23,7 @@ from ibis.backends.duckdb import Backend as Connection
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
 from skipwise.cli.launch import allocator
-from skipwise.errors import RunError
+from skipwise.errors import RunError, SettingError
 from skipwise.evaluation.tables import (
     EVALUATION_FILE,
     comparison_rows,
@@ -73,6 +73,9 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
     Example: skipwise train dataset --out run --until 2022-05-01 seed=1
     Example: skipwise train run --follow log --out live publish_minutes=15
     """
+    told = {"--until": until is not None, "--preset": size != "auto", "--resume": resume,
+            "--replace": replace}  # fmt: skip
+    _check_options([name for name, there in told.items() if there], follow=follow, once=once)
     if follow is not None:
         _follow(dataset, follow, out, settings_words=overrides, config=config, once=once)
         return
@@ -109,6 +112,21 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
         )
         if processes.first:
             _show_run(out)
+
+
+def _check_options(of_training: list[str], *, follow: Path | None, once: bool) -> None:
+    """Refuse what would have no effect."""
+    if follow is None and once:
+        raise SettingError(
+            "--once is said without --follow; it must go with --follow LOG, for it says when "
+            "following stops. Add --follow LOG, or leave --once out."
+        )
+    if follow is not None and of_training:
+        raise SettingError(
+            f"{', '.join(of_training)} is said beside --follow; it must not be, for following "
+            "takes window and network from the RUN and goes on by itself where it stopped. Leave "
+            "it out; to follow anew, choose another --out."
+        )
 
 
 def _is_unfinished(out: Path) -> bool:

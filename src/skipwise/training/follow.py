@@ -5,8 +5,10 @@
 
 - Test-then-train: a part is predicted with the weights of before, then learnt in one pass, so the
   figures told on the way are of events the model had not learnt.
-- Parts are cut by their number in the log, never by when they arrived: broken off anywhere and
-  gone on with, the same weights come out, bit by bit, and no event is skipped or learnt twice.
+- Parts are cut by their place among the log's taken rows, never by when they arrived: broken off
+  anywhere and gone on with, the same weights come out, bit by bit; no event is skipped or learnt
+  twice.
+- An event of the RUN's own days is known to it: it is counted and passed over, wherever it stands.
 - What was consumed is remembered by a digest: a log that shrank or was rewritten is refused.
 - The vocabulary is the first RUN's: a new video is known by its content and counts.
 
@@ -22,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,15 +35,16 @@ from safetensors.torch import load_file
 
 from skipwise.errors import RunError
 from skipwise.events.read import EventLog
-from skipwise.features.dataset import Dataset, iso_day
+from skipwise.features.dataset import Dataset, day_number, iso_day
 from skipwise.features.prepare import PrepareSettings, prepare
-from skipwise.features.stretches import Plan, plan_stretches
+from skipwise.features.stretches import plan_stretches
 from skipwise.features.view import View
 from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import apply_settings, check_setting
 from skipwise.storage import replace_file, write_json
 from skipwise.training.checkpoint import TrainedRun, dataset_facts, load_run, save_run
+from skipwise.training.finding import FindingTeacher
 from skipwise.training.fit import log_losses
 from skipwise.training.learner import Learner
 from skipwise.training.unfinished import Checkpoints, described, find_unfinished
@@ -111,6 +114,8 @@ class Follower:
         """
         self.run, self.out, self.settings = load_run(run), out, settings
         self.progress, self.report = progress, report
+        self.known_until = day_number(self.run.description["window"]["last_day"])
+        self.started_s = time.monotonic()
         base = str(self.run.description["checksums"]["model.safetensors"])
         self.position, self.tensors = Position(base=base), {}
         if described(out / "resume"):
@@ -130,11 +135,11 @@ class Follower:
         Raises:
             RunError: The log shrank or was rewritten, or does not fit the run.
         """
-        keys, shown_ms = _keys_of(log)
-        self._check_grown(keys)
+        rows = _rows_of(log)
+        self._check_grown(rows.keys)
         if not self.position.rows:
-            self._begin(log, keys)
-        parts = (len(keys) - self.position.rows) // self.settings.events_together
+            self._begin(rows)
+        parts = (len(rows.keys) - self.position.rows) // self.settings.events_together
         if not parts:
             return 0
         self.out.mkdir(parents=True, exist_ok=True)
@@ -142,46 +147,59 @@ class Follower:
         prepare(log, connection, self.out / "dataset", settings, self.progress)
         dataset = Dataset.open(self.out / "dataset")
         learner = self._learner(dataset)
-        order = dataset.events["source_order"].all()
+        place = np.searchsorted(rows.sources, dataset.events["source_order"].all())
         with self.progress.task("follow", total=parts, unit="parts") as task:
-            self._publish_if_due(learner, dataset)
+            self._publish_if_due(learner, dataset, rows)
             for _ in range(parts):
-                first, last = self.position.rows, self.position.rows + self.settings.events_together
-                chosen = (np.asarray(order) >= first) & (np.asarray(order) < last)
-                self._one_part(learner, dataset, chosen, last, keys, shown_ms)
-                self._publish_if_due(learner, dataset)
-                task.advance(note=f"{last:,} events")
+                self._one_part(learner, dataset, place, rows)
+                self._publish_if_due(learner, dataset, rows)
+                task.advance(note=f"{self.position.rows:,} events")
         return parts
 
     def _one_part(
-        self,
-        learner: Learner,
-        dataset: Dataset,
-        chosen: NDArray[np.bool_],
-        last: int,
-        keys: NDArray[np.uint64],
-        shown_ms: NDArray[np.int64],
+        self, learner: Learner, dataset: Dataset, place: NDArray[np.int64], rows: "_Rows"
     ) -> None:
-        timed = chosen & (np.asarray(dataset.events["counter_row"].all()) >= 0)
-        figures = self._test(learner, dataset, timed)
-        position = self.position
-        generator = np.random.default_rng([self.run.settings.seed, position.step])
-        viewers = np.unique(dataset.events["viewer"].take(np.flatnonzero(timed)))
-        views = draw_views(len(viewers), self.run.settings.daily_share, generator)
-        reach = self.run.settings.model.encoder.reach
-        plan = plan_stretches(dataset, timed, views, reach=reach)
-        self._learn(learner, plan, generator)
-        position.rows, position.digest = last, _digest(keys[:last])
-        position.latest_ms = max(position.latest_ms, int(shown_ms[:last].max(initial=0)))
-        line = {"events": last, "step": position.step, "tested": figures}
+        """Test and learn the next part; `place` (events,) is where each stands in the log."""
+        position, events = self.position, dataset.events
+        last = position.rows + self.settings.events_together
+        fresh = (place >= position.rows) & (place < last)
+        fresh &= np.asarray(events["counter_row"].all()) >= 0
+        fresh &= np.asarray(events["day"].all()) > self.known_until
+        figures: dict[str, dict[str, float]] = {}
+        if fresh.any():
+            learner.finding = self._finding(learner, dataset, np.flatnonzero(place < last))
+            figures = self._test(learner, dataset, fresh)
+            self._learn(learner, dataset, fresh)
+        position.rows, position.digest = last, _digest(rows.keys[:last])
+        position.latest_ms = max(position.latest_ms, int(rows.shown_ms[:last].max(initial=0)))
+        line = {
+            "events": last,
+            "learnt": int(fresh.sum()),
+            "step": position.step,
+            "tested": figures,
+            "losses": learner.take_mean_losses(),
+        }
         position.history.append(line)
-        self.tensors = {name: value.clone() for name, value in learner.tensors().items()}
-        self.checkpoints.save(
-            self.tensors, {**dataclasses.asdict(position), "counts": learner.counts()}
-        )
+        self._keep(learner)
         _write_lines(self.out / PROGRESS_FILE, position.history)
         if self.report is not None:
             self.report(line)
+
+    def _finding(
+        self, learner: Learner, dataset: Dataset, known: NDArray[np.int64]
+    ) -> FindingTeacher | None:
+        """Teach finding as of the log up to a part's end, whatever it has grown by since."""
+        settings = self.run.settings
+        if settings.loss.retrieval <= 0:
+            return None
+        return FindingTeacher(
+            dataset,
+            learner.catalogue,
+            known,
+            last_day=int(dataset.events["day"].take(known).max()),
+            sampled=settings.model.retrieval.sampled,
+            glances=settings.loss.retrieval_glances,
+        )
 
     def _test(
         self, learner: Learner, dataset: Dataset, chosen: NDArray[np.bool_]
@@ -204,9 +222,14 @@ class Follower:
                 }
         return figures
 
-    def _learn(self, learner: Learner, plan: Plan, generator: np.random.Generator) -> None:
-        for chosen in learner.batches(plan, generator):
-            learner.step(learner.read(plan, chosen), self.position.step)
+    def _learn(self, learner: Learner, dataset: Dataset, chosen: NDArray[np.bool_]) -> None:
+        generator = np.random.default_rng([self.run.settings.seed, self.position.step])
+        viewers = np.unique(dataset.events["viewer"].take(np.flatnonzero(chosen)))
+        views = draw_views(len(viewers), self.run.settings.daily_share, generator)
+        reach = self.run.settings.model.encoder.reach
+        plan = plan_stretches(dataset, chosen, views, reach=reach)
+        for batch in learner.batches(plan, generator):
+            learner.step(learner.read(plan, batch), self.position.step)
             self.position.step += 1
 
     def _learner(self, dataset: Dataset) -> Learner:
@@ -224,13 +247,15 @@ class Follower:
             learner.restore(self.tensors, {})
         return learner
 
-    def _publish_if_due(self, learner: Learner, dataset: Dataset) -> None:
+    def _publish_if_due(self, learner: Learner, dataset: Dataset, rows: "_Rows") -> None:
         position = self.position
         waited_ms = position.latest_ms - position.published_ms
         if waited_ms < self.settings.publish_minutes * 60_000:
             return
         name = f"model-{position.published + 1:05d}"
-        publish(self.out / name, self.run, learner, dataset, position)
+        last_day = max(self.known_until, int(rows.day[: position.rows].max(initial=-1)))
+        seconds = time.monotonic() - self.started_s
+        publish(self.out / name, self.run, learner, dataset, position, last_day, seconds)
         write_json(self.out / LATEST_FILE, {"model": name, "events": position.rows})
         position.published, position.published_ms = position.published + 1, position.latest_ms
         self._keep(learner)
@@ -240,21 +265,12 @@ class Follower:
         self.tensors = {name: value.clone() for name, value in learner.tensors().items()}
         self.checkpoints.save(self.tensors, dataclasses.asdict(self.position))
 
-    def _begin(self, log: EventLog, keys: NDArray[np.uint64]) -> None:
+    def _begin(self, rows: "_Rows") -> None:
         """Pass over what the run has learnt from already: the days of its training window."""
-        last_day = self.run.description["window"]["last_day"]
-        days = log.events.order_by("source_order").select("day").to_pyarrow()["day"]
-        known = (
-            pd.Series(days.to_pandas())
-            .fillna(-1)
-            .map(lambda day: day < 0 or iso_day(int(day)) <= last_day)
-        )
-        fresh = np.flatnonzero(~known.to_numpy(bool))
-        self.position.rows = int(fresh[0]) if fresh.size else len(keys)
-        self.position.digest = _digest(keys[: self.position.rows])
-        shown = log.events.order_by("source_order").select("shown_at_ms").to_pyarrow()
-        before = shown["shown_at_ms"].to_pandas()[: self.position.rows].fillna(0)
-        newest = int(before.max()) if len(before) else 0
+        fresh = np.flatnonzero(rows.day > self.known_until)
+        self.position.rows = int(fresh[0]) if fresh.size else len(rows.keys)
+        self.position.digest = _digest(rows.keys[: self.position.rows])
+        newest = int(rows.shown_ms[: self.position.rows].max(initial=0))
         self.position.latest_ms = self.position.published_ms = newest
 
     def _check_grown(self, keys: NDArray[np.uint64]) -> None:
@@ -274,17 +290,30 @@ class Follower:
 
 
 def publish(
-    path: Path, run: TrainedRun, learner: Learner, dataset: Dataset, position: Position
+    path: Path,
+    run: TrainedRun,
+    learner: Learner,
+    dataset: Dataset,
+    position: Position,
+    last_day: int,
+    seconds: float,
 ) -> None:
     """Write the model as it is now, as a RUN that can be served.
+
+    Args:
+        path: The RUN folder.
+        run: The one that was begun with.
+        learner: Holds the weights.
+        dataset: What was learnt from.
+        position: How far.
+        last_day: Of the events consumed.
+        seconds: Since following was begun or last taken up.
 
     Raises:
         StorageError: The disk is full or the folder cannot be written.
     """
     until = int(position.latest_ms)
     kept = ("objectives", "masked_objectives", "label_shares", "best_pass", "validation_loss")
-    first_day = run.description["window"]["first_day"]
-    last_day = iso_day(dataset.days[1])
     save_run(
         path,
         weights=learner.averaged_weights(),
@@ -293,7 +322,9 @@ def publish(
         facts=dataset_facts(dataset),
         more={
             **{key: run.description[key] for key in kept if key in run.description},
-            "window": {**run.description["window"], "first_day": first_day, "last_day": last_day},
+            "window": {**run.description["window"], "last_day": iso_day(last_day)},
+            "precision": learner.precision,
+            "seconds": seconds,
             "followed": {"base": position.base, "events": position.rows, "until_ms": until},
         },
     )
@@ -323,11 +354,28 @@ def follow(
 _NAMES = tuple(each.name for each in dataclasses.fields(Position))
 
 
-def _keys_of(log: EventLog) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return a 64-bit key of every event and when it was shown (0 = untimed), in log order."""
-    table = log.events.order_by("source_order").drop("source_order").to_pyarrow().to_pandas()
-    keys = pd.util.hash_pandas_object(table, index=False).to_numpy(np.uint64)
-    return keys, table.shown_at_ms.fillna(0).to_numpy(np.int64)
+class _Rows(NamedTuple):
+    """What following asks of a log's taken rows, (N,) each, in log order."""
+
+    keys: NDArray[np.uint64]
+    """What a row's content hashes to."""
+    sources: NDArray[np.int64]
+    """`source_order`, ascending: refused rows leave gaps in it."""
+    shown_ms: NDArray[np.int64]
+    """0 = untimed."""
+    day: NDArray[np.int64]
+    """-1 = untimed."""
+
+
+def _rows_of(log: EventLog) -> _Rows:
+    table = log.events.order_by("source_order").to_pyarrow().to_pandas()
+    content = table.drop(columns="source_order")
+    return _Rows(
+        keys=pd.util.hash_pandas_object(content, index=False).to_numpy(np.uint64),
+        sources=table.source_order.to_numpy(np.int64),
+        shown_ms=table.shown_at_ms.fillna(0).to_numpy(np.int64),
+        day=table.day.fillna(-1).to_numpy(np.int64),
+    )
 
 
 def _digest(keys: NDArray[np.uint64]) -> str:
