@@ -150,7 +150,7 @@ def write(grown: dict[str, list[dict[str, Any]]]) -> None:
         if what == "table":
             plot.legend()
     figure.tight_layout()
-    figure.savefig(PLOT, metadata={"Date": None})
+    figure.savefig(PLOT, metadata={"Date": None, "Creator": None})
     for name, value in ratios.items():
         print(f"{value:5.2f} {name}")
     facts = {

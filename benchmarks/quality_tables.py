@@ -35,7 +35,9 @@ def main() -> None:
                 print("\n".join(extra(chosen)))
     plotted = [row for row in rows if row["size"] == size and row["table"] in PLOTTED]
     if plotted:
-        _plot(plotted).savefig(str(PLOT).replace("PRESET", size), metadata={"Date": None})
+        _plot(plotted).savefig(
+            str(PLOT).replace("PRESET", size), metadata={"Date": None, "Creator": None}
+        )
 
 
 def _figures(rows: list[dict[str, Any]]) -> list[str]:

@@ -99,7 +99,7 @@ def draw(
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         paint(figure)
-        figure.savefig(written, format="svg", metadata={"Date": None})
+        figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(written.getvalue())  # noqa: S314 - matplotlib's own, just written
     return Markup(_inline(root, name, description))  # noqa: S704 - made of escaped XML
 
