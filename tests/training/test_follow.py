@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import ibis
@@ -27,7 +28,7 @@ from skipwise.report.training_section import training_section
 from skipwise.simulation.world import FIRST_DAY
 from skipwise.training.checkpoint import load_run
 from skipwise.training.fit import log_losses
-from skipwise.training.follow import Follower, FollowSettings
+from skipwise.training.follow import Follower, FollowSettings, _rows_of
 from skipwise.training.learner import Learner
 from tests.training.trained import short_run
 
@@ -245,3 +246,23 @@ def test_another_run_may_not_go_on_and_the_command_says_where_it_is(
     shutil.copytree(straight / json.loads((straight / "latest.json").read_text())["model"], other)
     with pytest.raises(RunError, match="it must be the same"):
         Follower(other, straight, SETTINGS)
+
+
+def test_the_first_unknown_value_of_a_column_leaves_earlier_rows_what_they_were() -> None:
+    """A log that only grew is not taken for one that was rewritten."""
+    columns: dict[str, list[Any]] = {
+        "source_order": [0, 1, 2],
+        "shown_at_ms": [5, 6, 7],
+        "day": [1, 1, 1],
+        "position": [3, 4, 5],
+        "liked": [True, False, True],
+    }
+    grown = {name: [*values, values[0]] for name, values in columns.items()}
+    grown |= {"source_order": [0, 1, 2, 3], "position": [3, 4, 5, None]}
+    grown |= {"liked": [True, False, True, None]}
+    short, long = (
+        _rows_of(SimpleNamespace(events=ibis.memtable(pa.table(each))))  # type: ignore[arg-type]
+        for each in (columns, grown)
+    )
+    np.testing.assert_array_equal(long.keys[:3], short.keys)
+    assert len(set(long.keys.tolist())) == 4

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 from ibis.backends.duckdb import Backend
 from numpy.typing import NDArray
@@ -367,8 +368,19 @@ class _Rows(NamedTuple):
     """-1 = untimed."""
 
 
+_NULLABLE = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+"""Kinds in which the first null of a column leaves the others what they were, and so their keys."""
+
+
 def _rows_of(log: EventLog) -> _Rows:
-    table = log.events.order_by("source_order").to_pyarrow().to_pandas()
+    found = log.events.order_by("source_order").to_pyarrow()
+    table = found.to_pandas(types_mapper=_NULLABLE.get)
     content = table.drop(columns="source_order")
     return _Rows(
         keys=pd.util.hash_pandas_object(content, index=False).to_numpy(np.uint64),
