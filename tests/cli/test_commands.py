@@ -273,9 +273,13 @@ def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:
     readme = (REPOSITORY / "README.md").read_text()
     shown = re.findall(r"^\$ (?:\.venv/bin/)?(skipwise [^#\n]+)", readme, flags=re.MULTILINE)
     assert len(shown) >= 6
+    help_of: dict[tuple[str, ...], str] = {}
     for line in shown:
         words = shlex.split(line)[1:]
-        help_text = skipwise(*words[: 2 if words[0] == "experiment" else 1], "--help").stdout
+        command = tuple(words[: 2 if words[0] == "experiment" else 1])
+        if command not in help_of:
+            help_of[command] = skipwise(*command, "--help").stdout
+        help_text = help_of[command]
         for option in (word for word in words if word.startswith("--")):
             assert option in help_text, line
 
