@@ -28,7 +28,8 @@ from skipwise.report.training_section import training_section
 from skipwise.simulation.world import FIRST_DAY
 from skipwise.training.checkpoint import load_run
 from skipwise.training.fit import log_losses
-from skipwise.training.follow import Follower, FollowSettings, _rows_of
+from skipwise.training.follow import Follower, FollowSettings
+from skipwise.training.followed_rows import rows_of
 from skipwise.training.learner import Learner
 from tests.training.trained import short_run
 
@@ -261,7 +262,7 @@ def test_the_first_unknown_value_of_a_column_leaves_earlier_rows_what_they_were(
     grown |= {"source_order": [0, 1, 2, 3], "position": [3, 4, 5, None]}
     grown |= {"liked": [True, False, True, None]}
     short, long = (
-        _rows_of(SimpleNamespace(events=ibis.memtable(pa.table(each))))  # type: ignore[arg-type]
+        rows_of(SimpleNamespace(events=ibis.memtable(pa.table(each))))  # type: ignore[arg-type]
         for each in (columns, grown)
     )
     np.testing.assert_array_equal(long.keys[:3], short.keys)

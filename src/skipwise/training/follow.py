@@ -18,17 +18,14 @@ Features are prepared anew from the log whenever it has grown by a part; that co
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 import torch
 from ibis.backends.duckdb import Backend
 from numpy.typing import NDArray
@@ -47,6 +44,7 @@ from skipwise.storage import replace_file, write_json
 from skipwise.training.checkpoint import TrainedRun, dataset_facts, load_run, save_run
 from skipwise.training.finding import FindingTeacher
 from skipwise.training.fit import log_losses
+from skipwise.training.followed_rows import Rows, digest, rows_of
 from skipwise.training.learner import Learner
 from skipwise.training.unfinished import Checkpoints, described, find_unfinished
 from skipwise.training.views import draw_views
@@ -136,7 +134,7 @@ class Follower:
         Raises:
             RunError: The log shrank or was rewritten, or does not fit the run.
         """
-        rows = _rows_of(log)
+        rows = rows_of(log)
         self._check_grown(rows.keys)
         if not self.position.rows:
             self._begin(rows)
@@ -158,7 +156,7 @@ class Follower:
         return parts
 
     def _one_part(
-        self, learner: Learner, dataset: Dataset, place: NDArray[np.int64], rows: "_Rows"
+        self, learner: Learner, dataset: Dataset, place: NDArray[np.int64], rows: Rows
     ) -> None:
         """Test and learn the next part; `place` (events,) is where each stands in the log."""
         position, events = self.position, dataset.events
@@ -171,7 +169,7 @@ class Follower:
             learner.finding = self._finding(learner, dataset, np.flatnonzero(place < last))
             figures = self._test(learner, dataset, fresh)
             self._learn(learner, dataset, fresh)
-        position.rows, position.digest = last, _digest(rows.keys[:last])
+        position.rows, position.digest = last, digest(rows.keys[:last])
         position.latest_ms = max(position.latest_ms, int(rows.shown_ms[:last].max(initial=0)))
         line = {
             "events": last,
@@ -248,7 +246,7 @@ class Follower:
             learner.restore(self.tensors, {})
         return learner
 
-    def _publish_if_due(self, learner: Learner, dataset: Dataset, rows: "_Rows") -> None:
+    def _publish_if_due(self, learner: Learner, dataset: Dataset, rows: Rows) -> None:
         position = self.position
         waited_ms = position.latest_ms - position.published_ms
         if waited_ms < self.settings.publish_minutes * 60_000:
@@ -266,11 +264,11 @@ class Follower:
         self.tensors = {name: value.clone() for name, value in learner.tensors().items()}
         self.checkpoints.save(self.tensors, dataclasses.asdict(self.position))
 
-    def _begin(self, rows: "_Rows") -> None:
+    def _begin(self, rows: Rows) -> None:
         """Pass over what the run has learnt from already: the days of its training window."""
         fresh = np.flatnonzero(rows.day > self.known_until)
         self.position.rows = int(fresh[0]) if fresh.size else len(rows.keys)
-        self.position.digest = _digest(rows.keys[: self.position.rows])
+        self.position.digest = digest(rows.keys[: self.position.rows])
         newest = int(rows.shown_ms[: self.position.rows].max(initial=0))
         self.position.latest_ms = self.position.published_ms = newest
 
@@ -282,7 +280,7 @@ class Follower:
                 "shrank; a followed log must only grow. Give the whole log, or follow anew with "
                 "another --out."
             )
-        if position.rows and _digest(keys[: position.rows]) != position.digest:
+        if position.rows and digest(keys[: position.rows]) != position.digest:
             raise RunError(
                 f"the first {position.rows:,} events of the log are not those that were consumed: "
                 "it was rewritten; a followed log must only grow at its end. Give the log as it "
@@ -353,45 +351,6 @@ def follow(
 
 
 _NAMES = tuple(each.name for each in dataclasses.fields(Position))
-
-
-class _Rows(NamedTuple):
-    """What following asks of a log's taken rows, (N,) each, in log order."""
-
-    keys: NDArray[np.uint64]
-    """What a row's content hashes to."""
-    sources: NDArray[np.int64]
-    """`source_order`, ascending: refused rows leave gaps in it."""
-    shown_ms: NDArray[np.int64]
-    """0 = untimed."""
-    day: NDArray[np.int64]
-    """-1 = untimed."""
-
-
-_NULLABLE = {
-    pa.int8(): pd.Int8Dtype(),
-    pa.int16(): pd.Int16Dtype(),
-    pa.int32(): pd.Int32Dtype(),
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-}
-"""Kinds in which the first null of a column leaves the others what they were, and so their keys."""
-
-
-def _rows_of(log: EventLog) -> _Rows:
-    found = log.events.order_by("source_order").to_pyarrow()
-    table = found.to_pandas(types_mapper=_NULLABLE.get)
-    content = table.drop(columns="source_order")
-    return _Rows(
-        keys=pd.util.hash_pandas_object(content, index=False).to_numpy(np.uint64),
-        sources=table.source_order.to_numpy(np.int64),
-        shown_ms=table.shown_at_ms.fillna(0).to_numpy(np.int64),
-        day=table.day.fillna(-1).to_numpy(np.int64),
-    )
-
-
-def _digest(keys: NDArray[np.uint64]) -> str:
-    return hashlib.sha256(np.ascontiguousarray(keys).tobytes()).hexdigest()
 
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
