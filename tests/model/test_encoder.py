@@ -234,7 +234,7 @@ def reading_of(one: Past, prefix_M: Tensor, stretch_M: Tensor, window: int) -> R
         num_stretches=2,
         visible_BCT=visible_BCT,
         back_BCT=back_BCT,
-        matches_BNCT=matches_BNCT.float(),
+        matches=tuple(matches_BNCT.bool().unbind(1)),
         groups_BTG=functional.one_hot(one.groups, NUM_GROUPS).float(),
         time_s_BT=one.time_s,
         requested_s_BC=requested_s_BC,
@@ -267,7 +267,7 @@ def plainly_read(
                 heads_of(part)[head] for part in reader.key_value(history_TD[event]).chunk(2)
             )
             group = int(reading.groups_BTG[stretch, event].argmax())
-            matches = reading.matches_BNCT[stretch, :, slot, event]
+            matches = torch.stack([each[stretch, slot, event] for each in reading.matches]).float()
             lag = float(reading.requested_s_BC[stretch, slot] - reading.time_s_BT[stretch, event])
             distance = far(lag, int(reading.back_BCT[stretch, slot, event]))
             logits.append(

@@ -44,7 +44,8 @@ class CounterFeatures(nn.Module):
 
     def fit(self, counters_MK: Tensor) -> None:
         """Take the rates, means and spreads of the training window's rows, (M, K)."""
-        positive, known = counters_MK[:, self.positive], counters_MK[:, self.known]
+        positive = counters_MK.index_select(1, self.positive)
+        known = counters_MK.index_select(1, self.known)
         total = known.double().sum(0)
         rate = (positive.double().sum(0) + 0.5) / (total + 1.0)
         self.rate.copy_(rate.clamp(1e-4, 1 - 1e-4))
@@ -58,11 +59,12 @@ class CounterFeatures(nn.Module):
         return ((self._raw(counters_MK) - self.mean) / self.spread).clamp(-5, 5)
 
     def _raw(self, counters_MK: Tensor) -> Tensor:
-        known = counters_MK[:, self.known]
-        rate = (counters_MK[:, self.positive] + self.prior * self.rate) / (known + self.prior)
+        known = counters_MK.index_select(1, self.known)
+        positive = counters_MK.index_select(1, self.positive)
+        rate = (positive + self.prior * self.rate) / (known + self.prior)
         return torch.cat(
             [
-                torch.log1p(counters_MK[:, self.views]),
+                torch.log1p(counters_MK.index_select(1, self.views)),
                 torch.logit(rate.clamp(1e-6, 1 - 1e-6)) - torch.logit(self.rate),
                 torch.log1p(known),
             ],

@@ -94,9 +94,7 @@ class WatchCurve:
         beyond_grid = (end - edges[-1]).clamp(min=0) * self.log_survival_MK[:, -1].exp()
         duration = torch.where(self.duration_s_M.isnan(), up_to_s, self.duration_s_M)
         after = (up_to_s - duration).clamp(min=0)
-        replay = (
-            self._interest(end).exp() * after * _mean_decay(self.replay_rate_M * after / duration)
-        )
+        replay = (-drop.sum(1)).exp() * after * _mean_decay(self.replay_rate_M * after / duration)
         return before_end + beyond_grid + replay
 
     def log_likelihood(self, watch_s_M: Tensor) -> Tensor:

@@ -37,6 +37,10 @@ class ExpertSettings(Protocol):
         """Inside an expert."""
 
 
+SHUT = -30_000.0
+"""Logit of a gate that lets nothing through: exp of it is 0 exactly."""
+
+
 class GroupExperts(nn.Module):
     """Shared experts and experts of each group, after PLE (RecSys 2020) and HoME (2408.05430)."""
 
@@ -67,18 +71,18 @@ class GroupExperts(nn.Module):
     def forward(self, features_MI: Tensor) -> Tensor:
         """Mix the experts for each tower, (M, I) -> (M, O, D).
 
-        All experts are one product, and all gates: a gate is silent (-inf) where its tower may not
+        All experts are one product, and all gates: a gate is shut where its tower may not
         read an expert.
         """
         parts = (self.shared, *self.grouped.children())
         experts_EMD = all_experts([each for part in parts for each in part.children()], features_MI)
         num_experts = len(experts_EMD)
         weight_GI, bias_G = _stacked(self.gates.children())
-        logits_MG = functional.linear(features_MI, weight_GI, bias_G)
-        logits_MN = logits_MG.new_full(
-            (logits_MG.shape[0], len(self.towers) * num_experts), -torch.inf
-        )
-        logits_MN = logits_MN.index_copy(1, self.open_gates, logits_MG)
+        every = len(self.towers) * num_experts
+        weight_NI = weight_GI.new_zeros(every, weight_GI.shape[1])
+        weight_NI = weight_NI.index_copy(0, self.open_gates, weight_GI)
+        bias_N = bias_G.new_full((every,), SHUT).index_copy(0, self.open_gates, bias_G)
+        logits_MN = functional.linear(features_MI, weight_NI, bias_N)
         gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
         states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
         return states_MOD

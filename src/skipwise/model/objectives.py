@@ -185,7 +185,10 @@ class Predictor(nn.Module):
         ]
         if single := [place for place, size in enumerate(sizes) if size == 1]:
             weight_SD = torch.cat([heads[place].weight for place in single])
-            each_MS = (states_MOD[:, single] * weight_SD).sum(-1)
+            first, beyond = single[0], single[-1] + 1
+            together = beyond - first == len(single)
+            states_MSD = states_MOD[:, first:beyond] if together else states_MOD[:, single]
+            each_MS = (states_MSD * weight_SD).sum(-1)
             for column, place in zip(each_MS.split(1, 1), single, strict=True):  # type: ignore[no-untyped-call]
                 answers_MO[place] = column
         return {
@@ -276,7 +279,7 @@ class Messages(nn.Module):
 
     def forward(self, states_MOD: Tensor) -> Tensor:
         """Pass messages once, (M, O, D) -> (M, O, D)."""
-        read = torch.einsum("kl,mld->mkd", self.matrix(), self.message(states_MOD))
+        read = self.matrix() @ self.message(states_MOD)
         passed: Tensor = self.norm(states_MOD + read)
         return passed
 

@@ -168,8 +168,19 @@ class CandidateReader(Reader):
         )
         hidden_B1CT = (~reading.visible_BCT).to(far_BHN.dtype).unsqueeze(1) * HIDDEN
         far_BHCT = far_BHN.view(*far_BHN.shape[:2], *step_BFCT.shape[2:]) + hidden_B1CT
+        return functional.pad(self._match_biases(far_BHCT, reading), (1, 0))
+
+    def _match_biases(self, far_BHCT: Tensor, reading: "Reading") -> Tensor:
+        """Add to (B, H, C or 1, T) what is shared, by the event's feedback group."""
+        if not torch.is_grad_enabled():
+            own_BHNT = torch.einsum("hng,btg->bhnt", self.match, reading.groups_BTG)
+            for place, match_BCT in enumerate(reading.matches):
+                own_BH1T = own_BHNT[:, :, place].unsqueeze(2)
+                far_BHCT = far_BHCT + match_BCT.to(own_BH1T.dtype).unsqueeze(1) * own_BH1T
+            return far_BHCT
+        # one product has the cheaper gradient
+        matches_BNCT = torch.stack(reading.matches, 1).to(far_BHCT.dtype)
         groups_B1G1T = reading.groups_BTG.transpose(1, 2).contiguous()[:, None, :, None, :]
-        match_BFCT = (reading.matches_BNCT.unsqueeze(2) * groups_B1G1T).flatten(1, 2)
+        match_BFCT = (matches_BNCT.unsqueeze(2) * groups_B1G1T).flatten(1, 2)
         match_BHN = weighted(self.match.flatten(1), match_BFCT)
-        biases_BHCT = far_BHCT + match_BHN.view(*match_BHN.shape[:2], *match_BFCT.shape[2:])
-        return functional.pad(biases_BHCT, (1, 0))
+        return far_BHCT + match_BHN.view(*match_BHN.shape[:2], *match_BFCT.shape[2:])

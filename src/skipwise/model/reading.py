@@ -51,8 +51,8 @@ class Reading:
     """bool"""
     back_BCT: Tensor
     """How many events back from the newest visible one; below 0 where not visible."""
-    matches_BNCT: Tensor
-    """What candidate and event share, as numbers 0 and 1."""
+    matches: tuple[Tensor, ...]
+    """NUM_MATCHES of (B, C, T) bool: what candidate and event share."""
     groups_BTG: Tensor
     """Feedback group of each event, one number 1 of three."""
     time_s_BT: Tensor

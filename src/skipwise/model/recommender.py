@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skipwise.features.vocabulary import FIRST
 from skipwise.labels.feedback import GROUP_OF, Group
 from skipwise.model.batch import Batch, VideoBatch
 from skipwise.model.dropout import Dropout
@@ -233,10 +234,10 @@ class Recommender(nn.Module):
             num_stretches=rows.shape[0],
             visible_BCT=visible_RSK & rows.of_events(readable_BT).unsqueeze(1),
             back_BCT=back_RSK,
-            matches_BNCT=matches(
+            matches=matches(
                 _shared_codes(batch.videos, padded(batch.candidate_video)),
                 _shared_codes(batch.videos, rows.of_events(batch.token_video)),
-            ).to(batch.counters.dtype),
+            ),
             groups_BTG=functional.one_hot(rows.of_events(groups_BT), NUM_GROUPS).to(
                 batch.counters.dtype
             ),
@@ -268,6 +269,8 @@ class Recommender(nn.Module):
         )
 
 
+TOPICS_IN_A_PRODUCT = 256
+"""So many words at most are matched by a product."""
 NUM_LENGTHS = 3
 """How many numbers `length_features` gives."""
 
@@ -298,18 +301,45 @@ class SharedCodes:
     """(B, N, topics) vocabulary indices; 0 none, 1 unseen."""
 
 
-def matches(candidates: SharedCodes, events: SharedCodes) -> Tensor:
-    """Return (B, NUM_MATCHES, C, T) bool: does the candidate share video, author, a topic?"""
+def matches(
+    candidates: SharedCodes, events: SharedCodes, topics: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Say whether candidate and event share video, author, a topic.
+
+    Args:
+        candidates: C of them.
+        events: T of them.
+        topics: From `topic_rows`, where there is one: a product of two small tables then takes the
+            place of comparing each topic with each, in a seventh of the time.
+
+    Returns:
+        NUM_MATCHES of (B, C, T) bool.
+    """
     same_video = candidates.video.unsqueeze(-1) == events.video.unsqueeze(1)
     same_author = (candidates.author.unsqueeze(-1) == events.author.unsqueeze(1)) & (
         candidates.author > 0
     ).unsqueeze(-1)
+    if topics is not None:
+        asked_BCU, past_BTU = (topics[each.topics].sum(-2) for each in (candidates, events))
+        return same_video, same_author, asked_BCU @ past_BTU.transpose(1, 2) > 0
     shared_topic = torch.zeros_like(same_video)
     asked = candidates.topics.masked_fill(candidates.topics <= 1, -1)  # none and unseen match none
     for topic_BC in asked.unbind(-1):
         for topic_BT in events.topics.unbind(-1):
             shared_topic = shared_topic | (topic_BC.unsqueeze(-1) == topic_BT.unsqueeze(1))
-    return torch.stack([same_video, same_author, shared_topic], 1)
+    return same_video, same_author, shared_topic
+
+
+def topic_rows(num_topics: int) -> Tensor | None:
+    """Return (U, U) the row that stands for each topic in a product; of none and unseen, zeros.
+
+    None where there are so many that comparing takes less.
+    """
+    if num_topics > TOPICS_IN_A_PRODUCT:
+        return None
+    rows_UU = torch.eye(num_topics)
+    rows_UU[:FIRST] = 0
+    return rows_UU
 
 
 def _shared_codes(videos: VideoBatch, place_BN: Tensor) -> SharedCodes:

@@ -28,7 +28,7 @@ from skipwise.features.vocabulary import Catalogue
 from skipwise.model.batch import ContextBatch, video_batch
 from skipwise.model.inputs import Inputs
 from skipwise.model.reading import NUM_GROUPS, Reading, visible_window
-from skipwise.model.recommender import Recommender, Scores, SharedCodes, matches
+from skipwise.model.recommender import Recommender, Scores, SharedCodes, matches, topic_rows
 from skipwise.model.retrieval import WatchedPast
 
 CONTEXT = ("surface", "hour", "gap", "place", "run")
@@ -156,6 +156,8 @@ class RankForm(nn.Module):
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.model = model
+        self.topic_rows: Tensor | None
+        self.register_buffer("topic_rows", topic_rows(model.sizes.topics), persistent=False)
 
     def forward(  # noqa: PLR0913, PLR0917 - an exported form takes flat tensors
         self,
@@ -245,7 +247,12 @@ class RankForm(nn.Module):
         )
         context_1D = inputs.embed_context(_context(context_5.unsqueeze(0)))
         reading = one_request(
-            model, matches(asked, past), feedback_T, time_s_T, valid_T, requested_s
+            model,
+            matches(asked, past, self.topic_rows),
+            feedback_T,
+            time_s_T,
+            valid_T,
+            requested_s,
         )
         read_QCD, attention_QCHS = model.reader.attend(
             model.queries(vectors_CD, context_1D), states_TD.unsqueeze(0), reading
@@ -289,10 +296,7 @@ class FindForm(nn.Module):
     ) -> Tensor:
         """Return the vector, (R + r,)."""
         model, inputs = self.model, self.model.inputs
-        nothing_1NCT = states_TD.new_zeros(1, 0, 1, states_TD.shape[0])
-        reading = one_request(
-            model, nothing_1NCT, feedback_T, time_s_T, valid_T, time_s_T.new_zeros(())
-        )
+        reading = one_request(model, (), feedback_T, time_s_T, valid_T, time_s_T.new_zeros(()))
         past = WatchedPast(
             history_BTD=states_TD.unsqueeze(0), co_watched_BTR=co_watched_TR.unsqueeze(0)
         )
@@ -305,7 +309,7 @@ class FindForm(nn.Module):
 
 def one_request(
     model: Recommender,
-    matches_1NCT: Tensor,
+    shared: tuple[Tensor, ...],
     feedback_T: Tensor,
     time_s_T: Tensor,
     valid_T: Tensor,
@@ -315,7 +319,7 @@ def one_request(
 
     Args:
         model: For its window and its groups.
-        matches_1NCT: What each candidate shares with each event, from `matches`.
+        shared: What each candidate shares with each event, from `matches`.
         feedback_T: How the events ended.
         time_s_T: float64 seconds, NaN unknown.
         valid_T: False on padding, at the end.
@@ -332,7 +336,7 @@ def one_request(
         num_stretches=1,
         visible_BCT=visible_11T & model.readable(valid_T, feedback_T),
         back_BCT=back_11T,
-        matches_BNCT=matches_1NCT.to(torch.float32),
+        matches=shared,
         groups_BTG=functional.one_hot(groups_1T, NUM_GROUPS).to(torch.float32),
         time_s_BT=time_s_T.unsqueeze(0),
         requested_s_BC=requested_s.view(1, 1),
