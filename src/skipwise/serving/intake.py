@@ -21,7 +21,7 @@ from skipwise.features.known import clock_day_of
 from skipwise.labels.feedback import feedback_states
 from skipwise.labels.watch import FLAG_OF, LABELS, duration_bucket, label_watches
 from skipwise.serving.crowd import watch_bin
-from skipwise.serving.names import Names, name_of
+from skipwise.serving.names import Names, name_of, name_of_event
 from skipwise.serving.negatives import NegativeSettings, target_key, weight_of_negative
 from skipwise.serving.past import EVENT, SALT, Past
 from skipwise.serving.rows import own_watches
@@ -136,7 +136,7 @@ class Intake:
 
     def _record(self, event: Event, line: Viewed) -> np.void:
         record: np.void = np.zeros(1, dtype=EVENT)[0]
-        record["event"] = name_of(event.event_id)
+        record["event"] = name_of_event(event.event_id)
         record["video"] = name_of(event.video_id)
         record["surface"] = name_of(event.surface or "")
         record["shown_at_ms"], record["known_at_ms"] = event.shown_at_ms, line.known_at_ms
@@ -166,7 +166,7 @@ class Intake:
     def _late(self, past: Past, outcome: LateOutcome) -> Amended:
         rules = self.world.rules
         clock_day = clock_day_of(outcome.known_at_ms, rules.time_zone)
-        place = past.find(name_of(outcome.of_event_id))
+        place = past.find(name_of_event(outcome.of_event_id))
         known = int(past.events[place]["known"]) if place is not None else 0
         positive = int(past.events[place]["positive"]) if place is not None else 0
         then_known, then_positive = known, positive

@@ -31,6 +31,11 @@ def name_of(word: str) -> int:
     return max(1, int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little"))
 
 
+def name_of_event(event_id: str) -> int:
+    """Name an event: as `name_of`, but not remembered, since an id comes once."""
+    return name_of.__wrapped__(event_id)
+
+
 def names_of(words: Iterable[str]) -> Names:
     """Name many words, (N,)."""
     return np.array([name_of(word) for word in words], dtype=np.uint64)
