@@ -147,6 +147,13 @@ class LiveCatalogue:
         found = self._code_of_id.get(video_id)
         return name_of(video_id) % STRANGERS if found is None else found
 
+    def codes_of(self, video_ids: Sequence[str]) -> NDArray[np.int64]:
+        """Return the codes of videos by their ids, (N,); `code` of each."""
+        found = list(map(self._code_of_id.get, video_ids))
+        if None in found:
+            found = [self.code(video_id) for video_id in video_ids]
+        return np.array(found, dtype=np.int64)
+
     def codes(self, names: Names) -> NDArray[np.int64]:
         """Return the codes of named videos, (N,)."""
         return np.array([self._code(name) for name in names.tolist()], dtype=np.int64)

@@ -59,9 +59,18 @@ class Tallies:
 
     def ask(self, codes: Codes, clock_day: int) -> Sums:
         """Read sums as they weigh on a day, (...) -> (..., S); never more than whole."""
-        weight = self._weights[np.clip(clock_day - self.day[codes], 0, _AGES - 1)]
-        asked: Sums = self.sums[codes] * weight[..., None]
+        asked = self.sums.take(codes, 0)
+        asked *= self._weight(codes, clock_day)[..., None]
         return asked
+
+    def ask_first(self, codes: Codes, clock_day: int) -> Sums:
+        """Read the first of the sums alone, (...) -> (...): of counters, the views."""
+        asked: Sums = self.sums[codes, 0] * self._weight(codes, clock_day)
+        return asked
+
+    def _weight(self, codes: Codes, clock_day: int) -> Sums:
+        age = clock_day - self.day.take(codes)
+        return self._weights.take(np.minimum(np.maximum(age, 0), _AGES - 1))
 
     def _decay(self, days: float) -> float:
         if self.half_life_days is None:

@@ -133,9 +133,8 @@ class Engine:
         """Order the candidates of a request."""
         degraded = self.catch_up()
         with self.world.lock:
-            codes = [self.world.catalogue.code(video) for video in request.candidates]
-            now = self.situation(request, len(codes), degraded, cheap=cheap)
-            now.candidates = np.array(codes, dtype=np.int64)
+            now = self.situation(request, len(request.candidates), degraded, cheap=cheap)
+            now.candidates = self.world.catalogue.codes_of(request.candidates)
             now.video_ids = list(request.candidates)
             return self._answer(now, RANK, request_id, degraded, explain=request.explain)
 

@@ -153,16 +153,16 @@ def filter_out(now: Situation) -> None:
 def score(now: Situation) -> None:
     """Predict every objective and fuse them; or, cheaply, order by what others did."""
     codes, day = now.candidates, now.ask.clock_day
-    views = now.world.crowd.videos.ask(codes, day)
+    views = now.world.crowd.videos.ask_first(codes, day)
     if now.cheap:
-        now.score = np.log1p(views[:, 0])
+        now.score = np.log1p(views)
     elif len(codes):
         _predict(now)
         watch = now.predictions.get("watch_s")
         chances = {name: values for name, values in now.predictions.items() if name != "watch_s"}
         now.score = fused_score(chances, watch, now.weights)
-    against = now.world.negatives.ask(codes, day)[:, 0]
-    now.score = now.score * standing(against, views[:, 0], now.negatives)
+    against = now.world.negatives.ask_first(codes, day)
+    now.score = now.score * standing(against, views, now.negatives)
 
 
 def order(now: Situation) -> None:
@@ -227,10 +227,13 @@ FEED: tuple[Step, ...] = (retrieve, hydrate, filter_out, score, diversify, explo
 
 def items_of(now: Situation, *, explain: bool) -> list[Item]:
     """Return the places of the answer."""
+    scores = now.score.tolist()
+    if not (now.source or now.policy or now.propensity or explain):
+        return [Item(*each) for each in zip(now.video_ids, scores, strict=True)]
     return [
         Item(
             video_id=video_id,
-            score=float(now.score[place]),
+            score=scores[place],
             source=now.source[place] if now.source else None,
             policy=now.policy[place] if now.policy else None,
             propensity=now.propensity[place] if now.propensity else None,
