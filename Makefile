@@ -66,7 +66,7 @@ soak: setup   # ten minutes of load; memory must stay flat
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.soak
 
 bench-serve: setup
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/serve.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serve
 
 bench-quality: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py

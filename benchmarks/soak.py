@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from benchmarks.serve import made, memory_mib, served
+from benchmarks.service import made, memory_mib, served
 
 SECONDS = int(os.environ.get("SECONDS", "600"))
 
