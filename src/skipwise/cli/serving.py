@@ -37,6 +37,12 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
             "--weights", help="Score weights, as `skipwise tune` writes; else the state's."
         ),
     ] = None,
+    follow: Annotated[
+        Path | None,
+        typer.Option(
+            "--follow", help="Folder of `skipwise train --follow`: its models are taken over."
+        ),
+    ] = None,
     backend: Annotated[
         str, typer.Option(help="onnx, eager, or compiled, which needs a C++ compiler.")
     ] = "onnx",
@@ -62,6 +68,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
         state=state or f"sqlite:{run / 'state.db'}",
         keys=keys,
         weights=weights,
+        follow=follow,
         workers=workers,
         host=host,
         port=port,

@@ -34,6 +34,7 @@ from skipwise.serving.lab import LabFigures, LabFront, lab_figures, lab_front
 from skipwise.serving.openapi import PAGE, Described, document
 from skipwise.serving.refusal import Refusal, decode, refusal_of
 from skipwise.serving.seed import now_ms
+from skipwise.serving.takeover import PROBLEM, told_of_models, trial_document
 from skipwise.serving.trust import Scope
 from skipwise.serving.wire import (
     Accepted,
@@ -278,11 +279,12 @@ def build_app(worker: Worker) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(worker.watch())
+        beside = [asyncio.create_task(worker.watch()), asyncio.create_task(worker.take_over())]
         yield
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        for task in beside:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         if worker.flushing is not None:
             await worker.flushing
         worker.close()
@@ -365,6 +367,10 @@ def _models(call: Call) -> ModelDocument:
         previous=models.line_up.previous,
         canary=models.line_up.canary,
         canary_share=models.line_up.canary_share,
+        followed=None if models.followed is None else str(models.followed),
+        trial=trial_document(call.worker.engine, call.worker.takeover),
+        told=told_of_models(models.line_up),
+        refused=call.worker.engine.problems.get(PROBLEM),
     )
 
 

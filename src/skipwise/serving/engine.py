@@ -25,8 +25,8 @@ from skipwise.labels.watch import LABELS
 from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
-from skipwise.serving.metrics import Promises, observe_watch, timed
-from skipwise.serving.models import LINE_UP, Models
+from skipwise.serving.line_up import LINE_UP, Models
+from skipwise.serving.metrics import Promise, Promises, observe_watch, timed
 from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import Past, known_outcomes
 from skipwise.serving.pipeline import (
@@ -43,6 +43,7 @@ from skipwise.serving.rows import Ask
 from skipwise.serving.showing import described
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
 from skipwise.serving.state.store import START, StateSettings, Store
+from skipwise.serving.trial import Tally
 from skipwise.serving.wire import (
     Asking,
     EventBatch,
@@ -54,6 +55,7 @@ from skipwise.serving.wire import (
 )
 from skipwise.serving.world import (
     DocumentChanged,
+    Tallied,
     VideoPosted,
     Viewed,
     ViewerForgotten,
@@ -107,8 +109,8 @@ class Engine:
         self.random = np.random.default_rng(settings.seed)
         self.encodings = Encodings(settings.encoded_viewers)
         self.weights, self.score_version = ScoreWeights(), 0
-        self.promises = Promises()
-        world.on_view = self._meet
+        self.promises, self.tally = Promises(), Tally()
+        world.on_view, world.on_tallied = self._meet, self._hear
         self.problems: dict[str, str] = {}
         """What this process does without, by part; told in `/ready`."""
         self._last_known: OrderedDict[str, bytes | None] = OrderedDict()
@@ -306,12 +308,18 @@ class Engine:
         names = [name for name in now.predictions if name in LABELS]
         rows = zip(*(now.predictions[name][:_PROMISED].tolist() for name in names), strict=True)
         for video_id, chances in zip(now.video_ids[:_PROMISED], rows, strict=False):
-            self.promises.give(request_id, video_id, dict(zip(names, chances, strict=True)))
+            given = Promise(now.model.checksum, dict(zip(names, chances, strict=True)))
+            self.promises.give(request_id, video_id, given)
 
     def _meet(self, line: Viewed) -> None:
         event, came = line.event, known_outcomes(line.known, line.positive)
-        self.promises.meet(event.request_id, event.video_id, came)
+        promise = self.promises.meet(event.request_id, event.video_id, came)
+        if promise is not None:
+            self.tally.add(promise.model, event.viewer_id, promise.chances, came)
         observe_watch(event.watch_ms)
+
+    def _hear(self, line: Tallied) -> None:
+        self.tally.hear(line.process, line.trial, line.sums)
 
     def _read_documents(self, names: set[str]) -> None:
         if LINE_UP in names:

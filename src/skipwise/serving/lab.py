@@ -185,7 +185,7 @@ def lab_figures(engine: Engine, recorder: Recorder, at_ms: int, request_id: str)
         viewers=engine.store.num_viewers(),
         bytes=engine.store.num_bytes(),
         problems=dict(engine.problems),
-        runs=tuple(sorted(path.parent.name for path in engine.models.folder.glob("*/run.json"))),
+        runs=engine.models.runs(),
         experiments=tuple(_experiments(engine.models.folder)),
     )
 

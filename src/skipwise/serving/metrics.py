@@ -10,6 +10,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
 from prometheus_client import (
@@ -42,7 +43,18 @@ DEGRADED = Counter("skipwise_degraded", "Slates that did without something.")
 STATE_BYTES = Gauge("skipwise_state_bytes", "Size of the state.", multiprocess_mode="mostrecent")
 STATE_VIEWERS = Gauge("skipwise_state_viewers", "Viewers held.", multiprocess_mode="mostrecent")
 MODEL = Gauge(
-    "skipwise_model", "1 for the model that serves.", ("model",), multiprocess_mode="mostrecent"
+    "skipwise_model",
+    "Share of viewers that a model answers.",
+    ("model",),
+    multiprocess_mode="mostrecent",
+)
+LEARNT_UNTIL = Gauge(
+    "skipwise_model_learnt_until_seconds",
+    "When the newest event was shown that the model which answers has learnt; 0 = not known.",
+    multiprocess_mode="mostrecent",
+)
+TAKEOVERS = Counter(
+    "skipwise_takeovers", "Published models: tried, kept, rolled back, refused.", ("what",)
 )
 
 
@@ -62,28 +74,46 @@ def observe_watch(watch_ms: int | None) -> None:
         WATCH.observe(watch_ms / 1000)
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """Chances that were given for a video."""
+
+    model: str
+    """Checksum of who gave them."""
+    chances: Mapping[str, float]
+
+
 class Promises:
     """Chances that were given, until the view is known."""
 
     def __init__(self, at_most: int = 20_000) -> None:
-        self._given: OrderedDict[tuple[str, str], Mapping[str, float]] = OrderedDict()
+        self._given: OrderedDict[tuple[str, str], Promise] = OrderedDict()
         self.at_most = at_most
 
-    def give(self, request_id: str, video_id: str, chances: Mapping[str, float]) -> None:
+    def give(self, request_id: str, video_id: str, promise: Promise) -> None:
         """Remember the chances of each objective."""
-        self._given[request_id, video_id] = chances
+        self._given[request_id, video_id] = promise
         if len(self._given) > self.at_most:
             self._given.popitem(last=False)
 
-    def meet(self, request_id: str | None, video_id: str, came: Mapping[str, bool]) -> None:
-        """Hold what came of a view, as far as it is known, against the chances given for it."""
+    def meet(
+        self, request_id: str | None, video_id: str, came: Mapping[str, bool]
+    ) -> Promise | None:
+        """Hold what came of a view, as far as it is known, against the chances given for it.
+
+        Returns:
+            What had been promised; None where this process has promised nothing.
+        """
         if "glance" in came:
             VIEWS.labels(str(came["glance"]).lower()).inc()
-        chances = self._given.pop((request_id, video_id), {}) if request_id else {}
-        for objective in chances.keys() & came.keys():
-            CALIBRATION.labels(objective, "expected").inc(chances[objective])
+        promise = self._given.pop((request_id, video_id), None) if request_id else None
+        if promise is None:
+            return None
+        for objective in promise.chances.keys() & came.keys():
+            CALIBRATION.labels(objective, "expected").inc(promise.chances[objective])
             CALIBRATION.labels(objective, "happened").inc(float(came[objective]))
             CALIBRATION.labels(objective, "shown").inc()
+        return promise
 
 
 class Counted:

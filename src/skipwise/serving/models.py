@@ -1,27 +1,21 @@
-"""Which trained models answer, and how one takes over from another without a request lost.
+"""How a trained model comes to answer: read, bound, warmed, proven.
 
     RUN folder  ->  load_model: read, bind, warm, prove  ->  Served
-    Line-up (current, previous, canary)  ->  Models.follow  ->  the same in every process
 
 - A model is taken only when it has proven itself on a batch of its own: finite, the same twice, the
   same numbers alone as among others, and as the eager backend's.
-- Taking over is one assignment: a request holds on to the model it began with.
-- The line-up is a document of the store, so that all processes follow it and a restart remembers.
 
-Reads `backends`, `catalogue` and `world`; is read by the engine.
+Reads `backends`, `catalogue` and `world`; is read by `line_up` and the pipeline.
 """
 
 import dataclasses
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from skipwise.errors import DatasetError, RunError, SkipwiseError
+from skipwise.errors import DatasetError, RunError
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import DAY_MS
 from skipwise.features.vocabulary import Catalogue
@@ -29,31 +23,16 @@ from skipwise.labels.feedback import Feedback
 from skipwise.serving.backends import Backend, BackendName, eager_backend
 from skipwise.serving.catalogue import STRANGERS, BoundVideos
 from skipwise.serving.compiled import compiled_backend
-from skipwise.serving.names import name_of
 from skipwise.serving.onnx import onnx_backend
 from skipwise.serving.past import EVENT, Past
 from skipwise.serving.retrieval import Finder
 from skipwise.serving.rows import Ask, lay_out
 from skipwise.serving.rules import Rules
-from skipwise.serving.state.store import Store
-from skipwise.serving.world import DocumentChanged, World, pack_line
-from skipwise.training.checkpoint import MODEL_FILE, TrainedRun, load_run, read_description
+from skipwise.serving.world import World
+from skipwise.training.checkpoint import MODEL_FILE, TrainedRun, load_run
 
-LINE_UP = "models"
-_CANARY_PARTS = 10_000
 _BOUND_AT_ONCE = 1000
 _PROVEN_TO = 1e-5
-
-
-class LineUp(msgspec.Struct, frozen=True):
-    """Names of RUN folders beside the first one."""
-
-    current: str
-    previous: str | None = None
-    canary: str | None = None
-    canary_share: float = 0.0
-    started_with: str = ""
-    """Checksum of the run on the command line: another one there starts a new line-up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -172,148 +151,6 @@ def prove(served: Served, world: World, reference: Served | None = None) -> None
         )
 
 
-class Models:
-    """The models of one process."""
-
-    def __init__(
-        self,
-        first: Served,
-        world: World,
-        store: Store,
-        dataset: Dataset | None,
-        today: Callable[[], int],
-    ) -> None:
-        """Begin with one model.
-
-        Args:
-            first: The run on the command line.
-            world: What models rank.
-            store: Holds the line-up.
-            dataset: For models to come.
-            today: Says which local calendar day it is.
-        """
-        self.world, self.store, self.dataset, self.today = world, store, dataset, today
-        self.backend = first.backend.name
-        self.folder = first.run.path.resolve().parent
-        self._loaded = {first.name: first}
-        self._lock = threading.Lock()
-        self.problem: str | None = None
-        """Why this process could not follow the line-up; None when it has."""
-        self.version = 0
-        self.line_up = LineUp(current=first.name, started_with=first.checksum)
-        self._serving: tuple[Served, Served | None, float] = (first, None, 0.0)
-        self._first = first
-
-    def serving(self, viewer_id: str) -> tuple[Served, str]:
-        """Return the model that answers a viewer, and its variant's name."""
-        current, canary, share = self._serving
-        part = name_of(f"canary\0{viewer_id}") % _CANARY_PARTS
-        if canary is not None and part < share * _CANARY_PARTS:
-            return canary, "canary"
-        return current, "current"
-
-    def every(self) -> tuple[Served, ...]:
-        """Return every model that answers someone."""
-        current, canary, _ = self._serving
-        return (current,) if canary is None else (current, canary)
-
-    def refresh(self) -> bool:
-        """Build the indexes anew that are old; returns whether any was."""
-        day = self.today()
-        old = [model.finder for model in self.every() if model.finder.stale(day)]
-        for finder in old:
-            finder.build(self.world, day)
-        return bool(old)
-
-    @property
-    def finding_problem(self) -> str | None:
-        """Say which model cannot find videos by its own vectors, and why; None where all can."""
-        for model in self.every():
-            if model.finder.problem is not None:
-                return f"{model.name}: {model.finder.problem}"
-        return None
-
-    def follow(self) -> None:
-        """Take over the line-up of the store; a model that cannot be taken is told in `problem`.
-
-        Raises:
-            StateError: The store cannot be read.
-        """
-        with self._lock:
-            document = self.store.get(LINE_UP)
-            if document is None or document.version == self.version:
-                return
-            line_up = msgspec.json.decode(document.value, type=LineUp)
-            if line_up.started_with != self._first.checksum:
-                return
-            try:
-                self._take(line_up)
-                self.problem = None
-            except SkipwiseError as problem:
-                self.problem = str(problem)
-            self.version = document.version
-
-    def change(self, action: str, run: str | None, share: float) -> LineUp:
-        """Change the line-up for every process: swap, canary or roll back.
-
-        Raises:
-            RunError: There is no such run, it does not prove itself, or nothing to go back to.
-            StateError: The store is out of reach.
-        """
-        self.follow()
-        with self._lock:
-            line_up = self._changed(action, run, share)
-            self._take(line_up)
-            self.version = self.store.put(
-                LINE_UP, msgspec.json.encode(line_up), pack_line(DocumentChanged(LINE_UP))
-            )
-            self.problem = None
-        return line_up
-
-    def _changed(self, action: str, run: str | None, share: float) -> LineUp:
-        now = self.line_up
-        if action == "roll_back":
-            if now.canary is not None:
-                return msgspec.structs.replace(now, canary=None, canary_share=0.0)
-            if now.previous is None:
-                raise RunError(
-                    f"{now.current} is the first model; going back needs an earlier one. "
-                    "Swap to another run instead."
-                )
-            return msgspec.structs.replace(now, current=now.previous, previous=now.current)
-        if run is None:
-            raise RunError(f"{action} names no run; it must name a RUN folder. Add `run`.")
-        if action == "canary":
-            return msgspec.structs.replace(now, canary=run, canary_share=share)
-        return msgspec.structs.replace(
-            now, current=run, previous=now.current, canary=None, canary_share=0.0
-        )
-
-    def _take(self, line_up: LineUp) -> None:
-        current = self._load(line_up.current)
-        canary = None if line_up.canary is None else self._load(line_up.canary)
-        self._serving = (current, canary, line_up.canary_share)
-        self.line_up = line_up
-        kept = {line_up.current, line_up.previous, line_up.canary, self._first.name}
-        self._loaded = {name: model for name, model in self._loaded.items() if name in kept}
-
-    def _load(self, name: str) -> Served:
-        path = self.folder / name
-        if Path(name).name != name or not path.is_dir():
-            beside = sorted(p.parent.name for p in self.folder.glob("*/run.json"))
-            raise RunError(
-                f"run {name!r} must be the name of a RUN folder beside the first one: there "
-                f"{'are' if len(beside) != 1 else 'is'} {', '.join(beside)}. Name one of them."
-            )
-        held = self._loaded.get(name)
-        if held is not None and held.checksum == _checksum(path):
-            return held
-        self._loaded[name] = load_model(
-            path, self.world, self.dataset, self.backend, day=self.today()
-        )
-        return self._loaded[name]
-
-
 def open_dataset(path: Path | None, run: Path) -> Dataset | None:
     """Open `--data`, or the dataset the run was trained on where it is still there.
 
@@ -328,10 +165,6 @@ def open_dataset(path: Path | None, run: Path) -> Dataset | None:
     except DatasetError:
         return None
     return dataset if dataset.fingerprint == learnt_from["fingerprint"] else None
-
-
-def _checksum(path: Path) -> str:
-    return str(read_description(path)["checksums"][MODEL_FILE])
 
 
 def _made_up_events(world: World, number: int) -> NDArray[np.void]:

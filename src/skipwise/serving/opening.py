@@ -17,7 +17,8 @@ from skipwise.features.known import clock_day_of
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
 from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine, ServeSettings
-from skipwise.serving.models import Models, load_model, open_dataset
+from skipwise.serving.line_up import Models
+from skipwise.serving.models import load_model, open_dataset
 from skipwise.serving.rules import Rules
 from skipwise.serving.seed import LOG_END_DOCUMENT, SEEDED_DOCUMENT, LogEnd, now_ms, seed
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
@@ -61,6 +62,7 @@ def open_engine(
     store: Store,
     settings: ServeSettings | None = None,
     clock: Clock = now_ms,
+    followed: Path | None = None,
 ) -> Engine:
     """Make the engine of one process from a state that `prepare_state` has seen.
 
@@ -99,7 +101,7 @@ def open_engine(
         return clock_day_of(clock(), rules.time_zone)
 
     first = load_model(run, world, dataset, settings.backend, day=today())
-    models = Models(first, world, store, dataset, today)
+    models = Models(first, world, store, dataset, today, followed)
     return Engine(world, store, models, settings, clock)
 
 

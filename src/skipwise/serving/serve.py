@@ -21,12 +21,15 @@ import torch
 import uvicorn
 from starlette.applications import Starlette
 
+from skipwise.errors import SettingError
 from skipwise.model.score import load_score_weights
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.app import build_app
-from skipwise.serving.engine import ServeSettings
+from skipwise.serving.engine import Engine, ServeSettings
 from skipwise.serving.opening import open_engine, prepare_state
-from skipwise.serving.state.store import open_store
+from skipwise.serving.state.store import Store, open_store
+from skipwise.serving.takeover import Takeover
+from skipwise.serving.trial import TrialSettings
 from skipwise.serving.trust import Keys, check_reach
 from skipwise.serving.worker import LimitSettings, Worker
 from skipwise.settings import apply_settings, check_setting, settings_to_dict
@@ -34,7 +37,7 @@ from skipwise.training.checkpoint import load_run
 
 _VARIABLE = "SKIPWISE_SERVE"
 _DRAIN_S = 15
-_PATHS = ("run", "data", "keys", "weights")
+_PATHS = ("run", "data", "keys", "weights", "follow")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +46,7 @@ class ServiceSettings:
 
     serving: ServeSettings = field(default_factory=ServeSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    follow: TrialSettings = field(default_factory=TrialSettings)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +59,8 @@ class Service:
     keys: Path | None = None
     weights: Path | None = None
     """Score weights to begin with; they take the place of those of the state."""
+    follow: Path | None = None
+    """Folder in which `train --follow` publishes; its newest model is taken over."""
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -64,6 +70,11 @@ class Service:
         check_setting("--port", self.port, at_least=0, at_most=65_535)
         check_setting("--workers", self.workers, at_least=1, at_most=256)
         check_reach(self.host, self.keys)
+        if self.follow is not None and self.follow.is_file():
+            raise SettingError(
+                f"--follow {self.follow} is a file, must be the folder that `skipwise train "
+                "--follow` writes its models to (its --out). Name that."
+            )
 
 
 def serve(service: Service, progress: Progress = SILENT) -> None:
@@ -79,7 +90,7 @@ def serve(service: Service, progress: Progress = SILENT) -> None:
     prepare_state(
         service.run, service.data, store, service.settings.serving.state, progress=progress
     )
-    engine = open_engine(service.run, service.data, store, service.settings.serving)  # or say why
+    engine = _engine(service, store)  # or say why not
     if service.weights is not None:
         engine.set_score(settings_to_dict(load_score_weights(service.weights)))
     store.close()
@@ -114,11 +125,17 @@ def app_of(service: Service) -> Starlette:
         SkipwiseError: It cannot be served.
     """
     torch.set_num_threads(1)
-    engine = open_engine(
-        service.run, service.data, open_store(service.state), service.settings.serving
-    )
+    engine = _engine(service, open_store(service.state))
     keys = None if service.keys is None else Keys.read(service.keys)
-    return build_app(Worker(engine, keys, service.settings.limits))
+    worker = Worker(engine, keys, service.settings.limits)
+    if service.follow is not None:
+        worker.takeover = Takeover(engine, service.follow, service.settings.follow)
+    return build_app(worker)
+
+
+def _engine(service: Service, store: Store) -> Engine:
+    settings = service.settings.serving
+    return open_engine(service.run, service.data, store, settings, followed=service.follow)
 
 
 def _as_values(service: Service) -> dict[str, Any]:

@@ -253,6 +253,35 @@ class ModelChange(Struct, frozen=True, forbid_unknown_fields=True):
     """Of viewers, for a canary."""
 
 
+class ArmFigures(Struct, frozen=True):
+    """What is known of one model of a trial."""
+
+    run: str
+    views: int
+    skip_rate: float | None
+    bias: dict[str, float | None]
+    """Objective -> mean chance given less share that came."""
+
+
+class TrialDocument(Struct, frozen=True):
+    """How a model on trial does beside the one it is tried beside, as this process knows it."""
+
+    since_ms: int
+    decision: str
+    words: str
+    current: ArmFigures
+    canary: ArmFigures
+
+
+class ToldOfModel(Struct, frozen=True):
+    """What the server did about a published model."""
+
+    at_ms: int
+    what: str
+    run: str
+    why: str
+
+
 class ModelDocument(Struct, frozen=True):
     """Which models serve."""
 
@@ -262,6 +291,13 @@ class ModelDocument(Struct, frozen=True):
     previous: str | None
     canary: str | None
     canary_share: float
+    followed: str | None
+    """Folder whose models are taken over."""
+    trial: TrialDocument | None
+    told: tuple[ToldOfModel, ...]
+    """Oldest first: tried, kept, rolled back."""
+    refused: str | None
+    """Why the newest published model could not be taken."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):

@@ -25,6 +25,7 @@ from skipwise.serving.engine import Engine
 from skipwise.serving.lab import EVERY_S, Recorder
 from skipwise.serving.refusal import Refusal
 from skipwise.serving.seed import now_ms
+from skipwise.serving.takeover import Takeover
 from skipwise.serving.trust import Keys, RateLimit
 from skipwise.serving.wire import EventBatch, Slate
 from skipwise.settings import check_setting
@@ -78,6 +79,10 @@ class Worker:
     )
     flushing: "asyncio.Task[None] | None" = None
     recorder: Recorder = field(default_factory=Recorder)
+    named: set[str] = field(default_factory=set)
+    """Models that have answered someone."""
+    takeover: Takeover | None = None
+    """Where a folder of published models is followed."""
 
     def __post_init__(self) -> None:
         self.rate = RateLimit(self.limits.per_second, self.limits.burst)
@@ -181,6 +186,14 @@ class Worker:
                 if beats % 7200 == 10:
                     await self.apart(self.engine.prune)
 
+    async def take_over(self) -> None:
+        """Look after published models, beside the requests."""
+        while self.takeover is not None:
+            await asyncio.sleep(self.takeover.settings.poll_s)
+            with contextlib.suppress(SkipwiseError):
+                await self.apart(self.engine.catch_up)
+                await asyncio.to_thread(self.takeover.look)
+
     def close(self) -> None:
         """Finish what was begun, and write the world down."""
         self.ranking.shutdown()
@@ -192,5 +205,13 @@ class Worker:
     def _measure(self) -> None:
         metrics.STATE_BYTES.set(self.engine.store.num_bytes())
         metrics.STATE_VIEWERS.set(self.engine.store.num_viewers())
-        for model in self.engine.models.every():
-            metrics.MODEL.labels(f"{model.name}@{model.checksum[:12]}").set(1)
+        models = self.engine.models
+        share = models.line_up.canary_share
+        parts = dict.fromkeys(self.named, 0.0)
+        for model, part in zip(models.every(), (1 - share, share), strict=False):
+            parts[f"{model.name}@{model.checksum[:12]}"] = part
+        self.named.update(parts)
+        for name, part in parts.items():
+            metrics.MODEL.labels(name).set(part)
+        followed = models.every()[0].run.description.get("followed", {})
+        metrics.LEARNT_UNTIL.set(followed.get("until_ms", 0) / 1000)

@@ -75,7 +75,16 @@ class ViewerForgotten(msgspec.Struct, frozen=True, tag="forgotten"):
     viewer_id: str
 
 
-Line = Viewed | Amended | VideoPosted | DocumentChanged | ViewerForgotten
+class Tallied(msgspec.Struct, frozen=True, tag="tallied"):
+    """A line of the log: what a process has counted of the trial that is on, from its beginning."""
+
+    process: str
+    trial: str
+    sums: tuple[float, ...]
+    """`trial.Sums`, flat."""
+
+
+Line = Viewed | Amended | VideoPosted | DocumentChanged | ViewerForgotten | Tallied
 pack_line = msgspec.msgpack.Encoder().encode
 read_line = msgspec.msgpack.Decoder(Line).decode
 
@@ -103,6 +112,8 @@ class World:
         """Whom a process must not remember either."""
         self.on_view: Callable[[Viewed], None] = lambda _: None
         """Who is told of each view."""
+        self.on_tallied: Callable[[Tallied], None] = lambda _: None
+        """Who is told what other processes have counted of a trial."""
         self.grow()
 
     def follow(self, store: Store) -> int:
@@ -138,6 +149,8 @@ class World:
                 self.changed_documents.add(name)
             case ViewerForgotten(viewer_id=viewer_id):
                 self.forgotten_viewers.add(viewer_id)
+            case Tallied():
+                self.on_tallied(line)
 
     def grow(self) -> None:
         """Make room for every code there is."""

@@ -1,0 +1,149 @@
+"""A server process takes over what is published, and takes back what is worse."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from skipwise.errors import SettingError
+from skipwise.features.dataset import Dataset
+from skipwise.serving.serve import Service
+from skipwise.training.checkpoint import MODEL_FILE, TrainedRun
+from tests.serving.published import Viewers, publish, spoil, told, until
+from tests.serving.running import Command, running
+
+SOON = (
+    "follow.poll_s=0.3",
+    "follow.views_at_least=100",
+    "follow.views_planned=400",
+    "follow.skips_worse_by=0.02",
+)
+
+
+@pytest.fixture
+def command(small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path) -> Iterator[Command]:
+    """`skipwise serve --follow` with two workers."""
+    words = ("--workers", "2", "--follow", str(tmp_path / "live"), *SOON)
+    state = f"sqlite:{tmp_path / 'state.db'}"
+    made = Command(small_run.path, small_dataset.path, state, *words)
+    made.start()
+    yield made
+    if made.process.poll() is None:
+        made.stop()
+
+
+@contextlib.contextmanager
+def watching(command: Command, skips: Callable[[str], float] | None = None) -> Iterator[Viewers]:
+    """Two threads of viewers; none of their requests may fail."""
+    crowd = [Viewers(str(command.client.base_url), number, skips) for number in range(2)]
+    for viewers in crowd:
+        viewers.start()
+    try:
+        yield crowd[0]
+    finally:
+        for viewers in crowd:
+            viewers.over.set()
+        for viewers in crowd:
+            viewers.join(timeout=60)
+    assert [viewers.failures for viewers in crowd] == [[], []]
+
+
+def test_a_published_model_is_taken_over_under_load_and_no_request_fails(
+    command: Command, small_run: TrainedRun, tmp_path: Path
+) -> None:
+    with watching(command) as viewers:
+        until(lambda: viewers.answers.get("current", 0) > 5)
+        publish(tmp_path / "live", "model-00001", small_run)
+        until(lambda: command.client.ask("GET", "/v1/models")["trial"] is not None)
+        until(lambda: ("kept", "model-00001") in told(command.client))
+        until(lambda: command.client.ask("GET", "/ready")["model"] == "model-00001")
+    assert viewers.answers["canary"] > 5
+    models = command.client.ask("GET", "/v1/models")
+    assert (models["current"], models["previous"], models["canary"]) == (
+        "model-00001",
+        "first",
+        None,
+    )
+    assert told(command.client) == [("tried", "model-00001"), ("kept", "model-00001")]
+    metrics = command.client.get("/metrics").text
+    assert 'skipwise_takeovers_total{what="kept"} 1.0' in metrics
+    assert 'skipwise_takeovers_total{what="tried"} 1.0' in metrics
+
+
+def test_a_model_whose_chances_are_off_is_rolled_back_and_not_taken_again(
+    command: Command, small_run: TrainedRun, tmp_path: Path
+) -> None:
+    with watching(command):
+        publish(tmp_path / "live", "model-00001", small_run, glance_bias=3.0)
+        until(lambda: ("rolled back", "model-00001") in told(command.client))
+        assert (
+            "chances of glance are off by +"
+            in command.client.ask("GET", "/v1/models")["told"][-1]["why"]
+        )
+        before = told(command.client)
+        publish(tmp_path / "live", "model-00002", small_run)
+        until(lambda: ("kept", "model-00002") in told(command.client))
+        publish(tmp_path / "live", "model-00003", small_run, glance_bias=-3.0)
+        until(lambda: ("rolled back", "model-00003") in told(command.client))
+    assert told(command.client)[: len(before)] == before
+    assert [run for what, run in told(command.client) if what == "tried"] == [
+        "model-00001",
+        "model-00002",
+        "model-00003",
+    ], "each once"
+    models = command.client.ask("GET", "/v1/models")
+    assert (models["current"], models["canary"]) == ("model-00002", None)
+
+
+def test_a_model_that_is_skipped_more_is_rolled_back(
+    command: Command, small_run: TrainedRun, tmp_path: Path
+) -> None:
+    with watching(command, {"current": 0.3, "canary": 0.7}.__getitem__):
+        publish(tmp_path / "live", "model-00001", small_run)
+        until(lambda: ("rolled back", "model-00001") in told(command.client))
+    assert command.client.ask("GET", "/v1/models")["told"][-1]["why"].startswith("skip rate 0.")
+    assert command.client.ask("GET", "/ready")["model"] == "first"
+
+
+def test_a_damaged_model_is_refused_told_and_taken_when_it_was_mended(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    live = tmp_path / "live"
+    words = ("--follow", str(live), *SOON, "follow.minutes_at_most=0.02")
+    made = Command(small_run.path, small_dataset.path, f"sqlite:{tmp_path / 'state.db'}", *words)
+    made.start()
+    publish(live, "model-00001", small_run, damaged=True)
+    until(lambda: made.client.ask("GET", "/v1/models")["refused"])
+    ready = made.client.ask("GET", "/ready")
+    assert "does not fit its checksum" in ready["problems"]["follow"]
+    assert ready["model"] == "first"
+    assert ready["status"] == "degraded"
+    spoil(live / "model-00001" / MODEL_FILE)
+    until(lambda: made.client.ask("GET", "/ready")["model"] == "model-00001")
+    assert made.client.ask("GET", "/ready")["status"] == "ready"
+    made.stop()
+
+
+def test_what_an_operator_rolls_back_is_not_taken_again(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    live = tmp_path / "live"
+    service = Service(
+        run=small_run.path,
+        data=small_dataset.path,
+        state=f"sqlite:{tmp_path / 'state.db'}",
+        follow=live,
+    )
+    publish(live, "model-00001", small_run)
+    with running(service) as client:
+        until(lambda: client.ask("GET", "/v1/models")["canary"] == "model-00001")
+        client.ask("POST", "/v1/models", {"action": "roll_back"})
+        with pytest.raises(AssertionError):
+            until(lambda: client.ask("GET", "/v1/models")["canary"], 8)
+
+
+def test_a_file_is_no_folder_to_follow(small_run: TrainedRun, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="is a file, must be the folder"):
+        Service(run=small_run.path, state="sqlite:x", follow=tmp_path / "file")
