@@ -10,7 +10,6 @@
 Is read by `main` and `demo`.
 """
 
-import contextlib
 import os
 import sys
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from ibis.backends.duckdb import Backend as Connection
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
@@ -32,7 +30,6 @@ from skipwise.evaluation.tables import (
     slate_rows,
     watch_rows,
 )
-from skipwise.events.read import EventLog, read_log
 from skipwise.features.dataset import Dataset
 from skipwise.features.soundness import check_before_training
 from skipwise.features.visibility import MODES, Mode
@@ -57,8 +54,16 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
         bool, typer.Option("--replace", help="Replace a RUN that is there.")
     ] = False,
     follow: Annotated[
+        str | None,
+        typer.Option(
+            "--follow",
+            help="DATASET is then a RUN that goes on learning from this log, or from the state of "
+            "a server (sqlite:PATH, redis://HOST).",
+        ),
+    ] = None,
+    before: Annotated[
         Path | None,
-        typer.Option("--follow", help="DATASET is then a RUN that goes on learning from this log."),
+        typer.Option("--before", help="With the state of a server: the log it began with."),
     ] = None,
     once: Annotated[
         bool, typer.Option("--once", help="With --follow: stop when the log holds no more.")
@@ -72,12 +77,15 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: skipwise train dataset --out run --until 2022-05-01 seed=1
     Example: skipwise train run --follow log --out live publish_minutes=15
+    Example: skipwise train run --follow sqlite:run/state.db --before log --out live
     """
     told = {"--until": until is not None, "--preset": size != "auto", "--resume": resume,
             "--replace": replace}  # fmt: skip
     _check_options([name for name, there in told.items() if there], follow=follow, once=once)
-    if follow is not None:
-        _follow(dataset, follow, out, settings_words=overrides, config=config, once=once)
+    if follow is not None or before is not None:
+        from skipwise.cli.following import follow_log
+
+        follow_log(dataset, follow or "", before, out, (config, overrides), once=once)
         return
     from skipwise.training.fit import train
     from skipwise.training.processes import joined
@@ -114,7 +122,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
             _show_run(out)
 
 
-def _check_options(of_training: list[str], *, follow: Path | None, once: bool) -> None:
+def _check_options(of_training: list[str], *, follow: str | None, once: bool) -> None:
     """Refuse what would have no effect."""
     if follow is None and once:
         raise SettingError(
@@ -149,45 +157,6 @@ def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
             f"{out} holds unfinished training; starting anew would discard it. "
             "Go on with the same command and --resume, or say --replace."
         )
-
-
-def _follow(
-    run: Path,
-    log: Path,
-    out: Path,
-    *,
-    settings_words: list[str] | None,
-    config: Path | None,
-    once: bool,
-) -> None:
-    """Follow a log until Ctrl-C; the same command goes on where it stopped."""
-    from skipwise.training.follow import Follower, FollowSettings, follow
-
-    settings = settings_from(FollowSettings(), config, settings_words)
-    follower = Follower(run, out, settings, ConsoleProgress(), _show_part)
-    with contextlib.ExitStack() as stack:
-
-        def read() -> tuple[EventLog, Connection]:
-            stack.close()
-            connection = stack.enter_context(data_engine())
-            return read_log(log, connection), connection
-
-        follow(follower, read, once=once)
-    open_console().print(
-        f"{out}: {follower.position.rows:,} events, {follower.position.published} models."
-    )
-
-
-def _show_part(line: Mapping[str, Any]) -> None:
-    tested = line["tested"]
-    words = "  ".join(
-        f"{name} {tested[name]['log_loss']:.4f}"
-        for name in ("glance", "long", "effective", "like")
-        if name in tested
-    )
-    open_console(stderr=True).print(
-        f"{line['events']:,} events: log-loss before learning them  {words}", soft_wrap=True
-    )
 
 
 def evaluate_command(

@@ -4,6 +4,7 @@
       ->  Layout
 
 - The columns are those of `schema`, as written by `skipwise simulate` or by any other program.
+- More rows may stand in `events-00001.parquet`, `events-00002.parquet`, ...: a log that grows.
 - `source.json` holds `name`, `time_zone`, the extras, as `{"name": ..., "kind": ...}`, and may say
   `glance_needs_duration`.
 
@@ -64,7 +65,7 @@ def canonical_layout(folder: Path) -> Layout:
         description=description,
         events=TableLayout(
             what="event table",
-            files=(folder / EVENTS_FILE,),
+            files=_event_files(folder),
             columns=_columns(_EVENTS, ()),
             may_be_untimed=True,
         ),
@@ -75,6 +76,19 @@ def canonical_layout(folder: Path) -> Layout:
         to_change_a_unit="Columns whose name ends in _ms hold milliseconds; write the table anew, "
         "or read it through a mapping file with {setting} for {of}",
     )
+
+
+def part_name(number: int) -> str:
+    """Return the name of the file with more rows of a log that grows, from 1."""
+    return f"events-{number:05d}.parquet"
+
+
+def _event_files(folder: Path) -> tuple[Path, ...]:
+    files, number = [folder / EVENTS_FILE], 1
+    while (folder / part_name(number)).is_file():
+        files.append(folder / part_name(number))
+        number += 1
+    return tuple(files)
 
 
 def _catalogue(

@@ -67,6 +67,8 @@ class FollowSettings:
     """Of the log's own time, after which a model is published."""
     poll_s: float = 60.0
     """How often the log is looked at."""
+    late_minutes: float = 0.0
+    """Of a server's state: how long a view waits for outcomes that come late."""
     learning_rate_factor: float = 0.3
     """Of the run's own learning rates: one pass over news, not many over everything."""
 
@@ -74,6 +76,7 @@ class FollowSettings:
         check_setting("events_together", self.events_together, at_least=10, at_most=10_000_000)
         check_setting("publish_minutes", self.publish_minutes, above=0, at_most=1e6)
         check_setting("poll_s", self.poll_s, above=0, at_most=86_400)
+        check_setting("late_minutes", self.late_minutes, at_least=0, at_most=1e6)
         check_setting("learning_rate_factor", self.learning_rate_factor, above=0, at_most=100)
 
 
