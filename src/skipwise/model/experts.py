@@ -12,6 +12,7 @@ Is read by `objectives`. No I/O.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -19,6 +20,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.model.dropout import Dropout
+
+
+@dataclass(frozen=True, slots=True)
+class SharedFeatures:
+    """Features of the candidates of one request, where some columns are the same for all of them.
+
+    A linear map takes those once instead of M times: of the default network, two ninths less.
+    """
+
+    before_MI: Tensor
+    shared_1J: Tensor
+    after_MK: Tensor
+    """Columns in the order before, shared, after."""
+
+    def whole(self) -> Tensor:
+        """Return (M, I + J + K) features."""
+        shared_MJ = self.shared_1J.expand(len(self.before_MI), -1)
+        return torch.cat([self.before_MI, shared_MJ, self.after_MK], 1)
+
+    def mapped(self, weight_NF: Tensor, bias_N: Tensor) -> Tensor:
+        """Return a linear map of the whole, (M, N)."""
+        sizes = [self.before_MI.shape[1], self.shared_1J.shape[1], self.after_MK.shape[1]]
+        before_NI, shared_NJ, after_NK = weight_NF.split(sizes, 1)
+        own_MC = torch.cat([self.before_MI, self.after_MK], 1)
+        own_NC = torch.cat([before_NI, after_NK], 1)
+        return functional.linear(own_MC, own_NC) + functional.linear(
+            self.shared_1J, shared_NJ, bias_N
+        )
 
 
 class ExpertSettings(Protocol):
@@ -68,7 +97,7 @@ class GroupExperts(nn.Module):
         self.open_gates: Tensor
         self.register_buffer("open_gates", self._open_gates(settings), persistent=False)
 
-    def forward(self, features_MI: Tensor) -> Tensor:
+    def forward(self, features_MI: Tensor | SharedFeatures) -> Tensor:
         """Mix the experts for each tower, (M, I) -> (M, O, D).
 
         All experts are one product, and all gates: a gate is shut where its tower may not
@@ -82,7 +111,7 @@ class GroupExperts(nn.Module):
         weight_NI = weight_GI.new_zeros(every, weight_GI.shape[1])
         weight_NI = weight_NI.index_copy(0, self.open_gates, weight_GI)
         bias_N = bias_G.new_full((every,), SHUT).index_copy(0, self.open_gates, bias_G)
-        logits_MN = functional.linear(features_MI, weight_NI, bias_N)
+        logits_MN = _mapped(features_MI, weight_NI, bias_N)
         gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
         states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
         return states_MOD
@@ -251,11 +280,11 @@ class Expert(nn.Module):
         return states_MD
 
 
-def all_experts(experts: Sequence[nn.Module], features_MI: Tensor) -> Tensor:
+def all_experts(experts: Sequence[nn.Module], features_MI: Tensor | SharedFeatures) -> Tensor:
     """Ask several experts at once, (E, M, D): the same numbers as one after the other."""
     layers = [each.layers for each in experts if isinstance(each, Expert)]
     weight_NI, bias_N = _stacked(each[0] for each in layers)
-    hidden_MN = layers[0][2](functional.silu(functional.linear(features_MI, weight_NI, bias_N)))
+    hidden_MN = layers[0][2](functional.silu(_mapped(features_MI, weight_NI, bias_N)))
     hidden_EMN = hidden_MN.unflatten(-1, (len(layers), -1)).transpose(0, 1)
     width = weight_NI.shape[0] // len(layers) // 2
     weight_DN, bias_D = _stacked(each[3] for each in layers)
@@ -281,6 +310,12 @@ MIXERS = {
     "ple": ProgressiveLayers,
 }
 """objectives.predictor -> how features become the towers' states."""
+
+
+def _mapped(features_MI: Tensor | SharedFeatures, weight_NI: Tensor, bias_N: Tensor) -> Tensor:
+    if isinstance(features_MI, SharedFeatures):
+        return features_MI.mapped(weight_NI, bias_N)
+    return functional.linear(features_MI, weight_NI, bias_N)
 
 
 def _stacked(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:

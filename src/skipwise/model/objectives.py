@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from skipwise.errors import SettingError
 from skipwise.model.curve import NUM_HAZARDS, WatchCurve
-from skipwise.model.experts import MIXERS
+from skipwise.model.experts import MIXERS, GroupExperts, SharedFeatures
 from skipwise.model.watch_heads import WATCH_HEADS
 from skipwise.settings import check_choice, check_setting
 
@@ -141,7 +141,9 @@ class Predictor(nn.Module):
         for head in self.wide.values():
             nn.init.zeros_(head.weight)  # type: ignore[arg-type]
 
-    def forward(self, features_MI: Tensor, wide_MF: Tensor, cuts: Cuts) -> Predictions:
+    def forward(
+        self, features_MI: Tensor | SharedFeatures, wide_MF: Tensor, cuts: Cuts
+    ) -> Predictions:
         """Predict every objective.
 
         Args:
@@ -149,6 +151,8 @@ class Predictor(nn.Module):
             wide_MF: Counter features, which also reach every head directly.
             cuts: Where the curve is cut.
         """
+        if isinstance(features_MI, SharedFeatures) and not isinstance(self.mixer, GroupExperts):
+            features_MI = features_MI.whole()
         states_MOD = self.mixer(features_MI)
         if self.messages is not None:
             states_MOD = self.messages(states_MOD)

@@ -22,6 +22,7 @@ from skipwise.model.batch import Batch, VideoBatch
 from skipwise.model.dropout import Dropout
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.encoders.choice import build_encoder
+from skipwise.model.experts import SharedFeatures
 from skipwise.model.inputs import InputLayer, Inputs, InputSettings, InputSizes
 from skipwise.model.objectives import Cuts, ObjectiveSettings, Predictions, Predictor
 from skipwise.model.reader import CandidateReader
@@ -153,22 +154,29 @@ class Recommender(nn.Module):
         )
 
     def score(self, liking_MD: Tensor, disliking_MD: Tensor, inputs: Inputs, cuts: Cuts) -> Scores:
-        """Predict from the two readings and the inputs; `inputs.events_BTD` is not read."""
+        """Predict from the two readings and the inputs; `inputs.events_BTD` is not read.
+
+        Context and viewer may have one row for all candidates where nothing is being trained.
+        """
         counters_MF = torch.cat([inputs.counters_MF, length_features(cuts)], 1)
-        features = torch.cat(
+        read_MI = torch.cat(
             [
                 liking_MD,
                 disliking_MD,
                 inputs.candidates_MD,
                 liking_MD * inputs.candidates_MD,
                 disliking_MD * inputs.candidates_MD,
-                inputs.context_MD,
-                inputs.viewers_MD,
-                self.counter_states(counters_MF),
             ],
             dim=1,
         )
-        predictions = self.predictor(self.dropout(features), counters_MF, cuts)
+        asked_MJ = torch.cat([inputs.context_MD, inputs.viewers_MD], 1)
+        counted_MK = self.counter_states(counters_MF)
+        features: Tensor | SharedFeatures
+        if len(asked_MJ) < len(read_MI):
+            features = SharedFeatures(read_MI, asked_MJ, counted_MK)
+        else:
+            features = self.dropout(torch.cat([read_MI, asked_MJ, counted_MK], 1))
+        predictions = self.predictor(features, counters_MF, cuts)
         return Scores(predictions=predictions, liking_MD=liking_MD, disliking_MD=disliking_MD)
 
     def encode(self, batch: Batch, inputs: Inputs) -> Tensor:

@@ -267,8 +267,8 @@ class RankForm(nn.Module):
             Inputs(
                 events_BTD=states_TD.unsqueeze(0),
                 candidates_MD=vectors_CD,
-                context_MD=context_1D.expand_as(vectors_CD),
-                viewers_MD=viewer_1D.expand_as(vectors_CD),
+                context_MD=context_1D,
+                viewers_MD=viewer_1D,
                 counters_MF=inputs.counter_features(counters_CN),
             ),
             model.cuts_at(duration_s_C, effective_above_s_C, finished_above_s_C),

@@ -38,7 +38,7 @@ FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
     "rank": RankForm,
     "find": FindForm,
 }
-_WRITTEN_BY = 2
+_WRITTEN_BY = 3
 """Grows when the forms change, so that a run exported before is exported anew."""
 _SLOWER_FUSED = ["SkipLayerNormFusion"]
 """A sum and its norm in one take three times as long as one after the other, for narrow rows."""
