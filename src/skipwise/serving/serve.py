@@ -9,6 +9,7 @@ Reads `app` and `engine`; is read by the command line.
 """
 
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -127,6 +128,8 @@ def app_of(service: Service) -> Starlette:
     torch.set_num_threads(1)
     engine = _engine(service, open_store(service.state))
     keys = None if service.keys is None else Keys.read(service.keys)
+    gc.collect()
+    gc.freeze()  # what is there now stays, and need not be looked through again and again
     worker = Worker(engine, keys, service.settings.limits)
     if service.follow is not None:
         worker.takeover = Takeover(engine, service.follow, service.settings.follow)
