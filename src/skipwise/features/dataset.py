@@ -12,6 +12,7 @@ Reads the files `prepare` writes (docs/design.md); is read by `stretches`, train
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +57,7 @@ class Column:
         self, chunks: Sequence[NDArray[Any]], dtype: np.dtype[Any], width: int = 0
     ) -> None:
         self._chunks = list(chunks)
-        self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
+        self._ends = np.array(list(accumulate(map(len, self._chunks))), dtype=np.int64)
         self._shape = (width,) if width else ()
         self.dtype = dtype
 

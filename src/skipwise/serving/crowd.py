@@ -190,6 +190,8 @@ class Crowd:
         """
         if state_day > self.day:
             self._begin(state_day)
+        if not len(video):
+            return np.empty(0), np.empty(0)
         if state_day < self.day:
             return self._thresholds(video, bucket, own, state_day)
         new = np.flatnonzero(self.cut_bucket[video] != bucket)
@@ -205,6 +207,10 @@ class Crowd:
                 self._thresholds(video[places], bucket[places], mine, state_day), 1
             )
         return cuts[:, 0], cuts[:, 1]
+
+    def lack_thresholds(self, number: int) -> Codes:
+        """Return which of the first `number` videos nobody has asked for as of `day`."""
+        return np.flatnonzero(self.cut_bucket[:number] < 0)
 
     def _thresholds(
         self, video: Codes, bucket: Codes, own: list[tuple[int, int]], state_day: int

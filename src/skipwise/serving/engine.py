@@ -294,10 +294,11 @@ class Engine:
                 self.encodings.clear()
 
     def refresh(self) -> bool:
-        """Build the indexes anew that a new day or many new videos have made old.
+        """Make anew what a new day or many new videos have made old: thresholds and indexes.
 
-        It may take seconds; others go on answering from the old one. Returns whether any was.
+        It may take seconds; others go on answering meanwhile. Returns whether an index was old.
         """
+        self.world.prepare_thresholds()
         built = self.models.refresh()
         self.problems.pop("retrieval", None)
         if self.models.finding_problem is not None:

@@ -190,6 +190,8 @@ def counters_of(
     past: Past, ask: Ask, codes: Codes, catalogue: LiveCatalogue, crowd: Crowd
 ) -> NDArray[np.float32]:
     """Return the (M, K) counters of candidates as of now, in the order of `counter_names`."""
+    if not len(codes):
+        return np.empty((0, len(KEYS) * past.num_sums), dtype=np.float32)
     day = ask.clock_day
     video, author, topic = crowd.ask(codes, catalogue.author[codes], catalogue.topics[codes], day)
     topics = catalogue.topic_names[codes]

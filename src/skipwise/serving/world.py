@@ -27,6 +27,8 @@ from skipwise.serving.wire import Event, LateOutcome
 
 Sums = NDArray[np.float64]
 EFFECTIVE_BIT = 1 << LABELS.index("effective")
+_AT_ONCE = 500
+"""Videos whose thresholds are worked out while others wait: a few ms."""
 VIDEOS_AT_MOST = 20_000_000
 """Past so many, a video that only events name stays a stranger."""
 
@@ -158,6 +160,20 @@ class World:
         self.crowd.grow(len(catalogue), catalogue.num_authors, catalogue.num_topics)
         self.negatives.grow(len(catalogue))
         self.popularity.grow(len(catalogue))
+
+    def prepare_thresholds(self) -> None:
+        """Work out the thresholds nobody has asked for yet, in parts, so that no request has to.
+
+        They are those of the newest day that was asked about: a request begins a day, not a clock.
+        """
+        with self.lock:
+            day = self.crowd.day
+            lacking = self.crowd.lack_thresholds(len(self.catalogue))
+        for start in range(0, len(lacking), _AT_ONCE):
+            codes = lacking[start : start + _AT_ONCE]
+            with self.lock:
+                if day == self.crowd.day:
+                    self.crowd.thresholds(codes, self.catalogue.duration_bucket[codes], [], day)
 
     def listed(
         self, name: str, stamp: int, order: Callable[["World"], NDArray[np.int64]]
