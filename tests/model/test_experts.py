@@ -14,6 +14,7 @@ from skipwise.model.experts import (
     MultiGate,
     ProgressiveLayers,
     SharedBottom,
+    SharedFeatures,
     SingleTask,
 )
 from skipwise.model.losses import objective_losses
@@ -129,3 +130,18 @@ def learnt_auc(name: str, *, shuffled: bool) -> float:
 def test_every_predictor_learns_what_is_planted_and_nothing_else(name: str) -> None:
     assert learnt_auc(name, shuffled=False) > 0.8
     assert learnt_auc(name, shuffled=True) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_features_that_all_candidates_share_are_read_as_if_each_had_them(name: str) -> None:
+    settings = replace(SETTINGS, predictor=name)
+    predictor = Predictor(INPUTS + 4, 3, WIDTH, ("glance", "like"), settings).eval()
+    generator = torch.Generator().manual_seed(3)
+    own, asked = torch.randn(ROWS, INPUTS, generator=generator), torch.randn(1, 3)
+    counted, wide = torch.randn(ROWS, 1, generator=generator), torch.randn(ROWS, 3)
+    shared = SharedFeatures(own, asked, counted)
+    whole = torch.cat([own, asked.expand(ROWS, -1), counted], 1)
+    assert torch.equal(shared.whole(), whole)
+    at = cuts(ROWS)
+    for objective, logit in predictor(whole, wide, at).logits.items():
+        torch.testing.assert_close(predictor(shared, wide, at).logits[objective], logit)

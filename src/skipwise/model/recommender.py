@@ -318,7 +318,7 @@ def matches(
         candidates: C of them.
         events: T of them.
         topics: From `topic_rows`, where there is one: a product of two small tables then takes the
-            place of comparing each topic with each, in a seventh of the time.
+            place of comparing each topic with each.
 
     Returns:
         NUM_MATCHES of (B, C, T) bool.

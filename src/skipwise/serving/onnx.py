@@ -41,7 +41,7 @@ FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
 _WRITTEN_BY = 3
 """Grows when the forms change, so that a run exported before is exported anew."""
 _SLOWER_FUSED = ["SkipLayerNormFusion"]
-"""A sum and its norm in one take three times as long as one after the other, for narrow rows."""
+"""A sum and its norm in one are slower than one after the other: a ranking 3.4 ms, without 3.1."""
 _EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES = 7, 11
 _EVENTS_AT_MOST, _CANDIDATES_AT_MOST = 20_000, 100_000
 

@@ -101,6 +101,8 @@ class World:
         """Effective views of late, for retrieval; as of the start of a day."""
         self.cursor = START
         self.lock = threading.RLock()
+        self.prepared_day = self.crowd.day
+        """The day whose thresholds were worked out beforehand."""
         self.num_viewed = 0
         """Views taken in from the log by this process."""
         self.lists: dict[str, tuple[int, NDArray[np.int64]]] = {}
@@ -162,12 +164,16 @@ class World:
         self.popularity.grow(len(catalogue))
 
     def prepare_thresholds(self) -> None:
-        """Work out the thresholds nobody has asked for yet, in parts, so that no request has to.
+        """Work out the thresholds of a new day, in parts, so that no request has to.
 
-        They are those of the newest day that was asked about: a request begins a day, not a clock.
+        The day is the newest that was asked about: a request begins a day, not a clock. Once a day:
+        a watch of an earlier day makes all of them old, and then each is worked out when asked for.
         """
         with self.lock:
             day = self.crowd.day
+            if day == self.prepared_day:
+                return
+            self.prepared_day = day
             lacking = self.crowd.lack_thresholds(len(self.catalogue))
         for start in range(0, len(lacking), _AT_ONCE):
             codes = lacking[start : start + _AT_ONCE]
