@@ -42,7 +42,7 @@ class SharedFeatures:
     def mapped(self, weight_NF: Tensor, bias_N: Tensor) -> Tensor:
         """Return a linear map of the whole, (M, N)."""
         sizes = [self.before_MI.shape[1], self.shared_1J.shape[1], self.after_MK.shape[1]]
-        before_NI, shared_NJ, after_NK = weight_NF.split(sizes, 1)
+        before_NI, shared_NJ, after_NK = torch.split(weight_NF, sizes, 1)
         own_MC = torch.cat([self.before_MI, self.after_MK], 1)
         own_NC = torch.cat([before_NI, after_NK], 1)
         return functional.linear(own_MC, own_NC) + functional.linear(
