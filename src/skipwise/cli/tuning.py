@@ -27,7 +27,7 @@ from skipwise.settings import check_setting
 from skipwise.storage import write_json
 
 
-def tune_command(
+def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
     from_day: Annotated[str, typer.Option("--from", help="First day, which it has not seen.")],
     to_day: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
@@ -37,6 +37,12 @@ def tune_command(
     ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Today's weights; else the defaults.")
+    ] = None,
+    simulate: Annotated[
+        Path | None,
+        typer.Option(
+            "--simulate", help="World of living viewers, who then live with today's and the choice."
+        ),
     ] = None,
     memory: Annotated[
         float, typer.Option("--memory", help="GiB for the data engine.")
@@ -52,6 +58,7 @@ def tune_command(
     """Search score weights for a trade, as least skips at no less watch time; draw what it costs.
 
     Example: skipwise tune run --from 2022-05-02 --to 2022-05-03 --out tuned
+    Example: skipwise tune run --from 2024-03-07 --to 2024-03-08 --out tuned --simulate world
     """
     if importlib.util.find_spec("optuna") is None:
         raise SettingError(
@@ -71,17 +78,52 @@ def tune_command(
     with data_engine(memory) as connection:
         measured = score_run(trained, dataset, connection, days=days, progress=progress)
     found = search(measured.scored, today, trade, progress)
+    told = found_to_json(found, trade)
+    lived = {}
+    if simulate is not None:
+        pair = (today, found.choice.weights)
+        lived = _lived(simulate, dataset.path, run, pair, memory)
+        told["simulated"] = {name: each._asdict() for name, each in lived.items()}
     save_score_weights(out / "weights.json", found.choice.weights)
-    write_json(out / "tune.json", found_to_json(found, trade))
+    write_json(out / "tune.json", told)
     write_tuning_page(out / "report.html", found, trade, run.resolve().name)
     console = open_console()
     console.print(_judged_table(found, trade.at))
     console.print(verdict_words(found, trade), soft_wrap=True)
+    if lived:
+        console.print(_lived_table(lived))
     console.print(
         f"{out / 'weights.json'}: give it to `skipwise serve --weights`, to an experiment's "
         f"variant, or to PUT /v1/score. {out / 'report.html'}: the front.",
         soft_wrap=True,
     )
+
+
+def _lived(
+    world: Path, data: Path, run: Path, weights: tuple[ScoreWeights, ScoreWeights], memory: float
+) -> dict[str, Any]:
+    """Let simulated viewers live with both; nothing where both are the same."""
+    if weights[0] == weights[1]:
+        return {}
+    check_serving_installed()
+    from skipwise.loop.simulated_trade import live_with
+
+    with data_engine(memory) as connection:
+        found = live_with(world, data, run, weights, connection, progress=ConsoleProgress())
+    return dict(found)
+
+
+def _lived_table(lived: dict[str, Any]) -> Any:
+    rows = [
+        (
+            name,
+            f"{each.relative:+.1%} ({each.low:+.1%} to {each.high:+.1%})",
+            ", ".join(f"{seed:+.1%}" for seed in each.by_seed),
+        )
+        for name, each in lived.items()
+    ]
+    head = ("simulated viewers", "choice against today (95 %)", "by seed")
+    return draw_table("SIMULATED: half of the viewers each, the real pipeline", head, rows)
 
 
 def _judged_table(found: Any, at: int) -> Any:

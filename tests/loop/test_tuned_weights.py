@@ -1,0 +1,75 @@
+"""Weights that a search wrote are lived with in simulation, and served as they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from skipwise.cli.main import app
+from skipwise.experiments.analysis import Effect
+from skipwise.features.dataset import Dataset, iso_day
+from skipwise.loop.simulated_trade import pooled
+from skipwise.model.score import load_score_weights
+from skipwise.settings import settings_to_dict
+from skipwise.simulation.world import FIRST_DAY, WorldSettings
+from tests.serving.running import Command
+from tests.training.trained import short_run
+from tests.worlds import prepared_world
+
+
+@pytest.fixture(scope="module")
+def living(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small world of living viewers, its dataset, and a run that has not seen its last two days."""
+    folder = tmp_path_factory.mktemp("tuned")
+    world = WorldSettings(
+        viewers=200, videos=60, authors=15, topics=6, days=4, views_per_viewer_day=8.0, living=True
+    )
+    short_run(prepared_world(folder, world), folder / "run", last_day=FIRST_DAY + 1)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_search_is_judged_by_living_viewers_and_served(living: Path, tmp_path: Path) -> None:
+    days, tuned = [iso_day(FIRST_DAY + place) for place in (2, 3)], tmp_path / "tuned"
+    words = ["tune", str(living / "run"), "--from", days[0], "--to", days[1], "--out", str(tuned)]
+    words += ["--simulate", str(living / "log"), "trials=15", "at=2", "give=0.5"]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 0, told.output
+    found = json.loads((tuned / "tune.json").read_text())
+    assert found["choice"]["weights"] != found["today"]["weights"]
+    assert "SIMULATED" in told.stdout
+    lived = found["simulated"]["glance_rate"]
+    assert len(lived["by_seed"]) == 3
+    assert lived["low"] < lived["relative"] < lived["high"]
+    state = f"sqlite:{tmp_path / 'state.db'}"
+    data, weights = living / "DATASET", tuned / "weights.json"
+    server = Command(living / "run", data, state, "--weights", str(weights)).start()
+    try:
+        served = server.client.ask("GET", "/v1/score")["weights"]
+        assert served == settings_to_dict(load_score_weights(weights))
+        assert served != found["today"]["weights"]
+        videos = [str(each) for each in Dataset.open(data).videos["video_id"].to_pylist()[:20]]
+        tuned_order = [each["video_id"] for each in server.client.rank("u1", videos)["items"]]
+        server.client.ask("PUT", "/v1/score", found["today"]["weights"])
+        todays = [each["video_id"] for each in server.client.rank("u1", videos)["items"]]
+        assert sorted(tuned_order) == sorted(todays)
+        assert tuned_order != todays
+    finally:
+        server.stop()
+
+
+def test_seeds_are_pooled_by_their_errors() -> None:
+    def effect(relative: float, half: float) -> Effect:
+        nothing = dict.fromkeys(
+            ("control_mean", "treatment_mean", "effect", "standard_error", "low", "high"), 0.0
+        )
+        return Effect(
+            metric="glance_rate", treatment="choice", day=0, always_low=0.0, always_high=0.0,
+            p_value=1.0, relative=relative, relative_low=relative - half,
+            relative_high=relative + half, **nothing,
+        )  # fmt: skip
+
+    found = pooled([effect(0.1, 0.1), effect(0.4, 0.2)])
+    assert found.relative == pytest.approx((0.1 * 4 + 0.4) / 5)
+    assert found.high - found.relative == pytest.approx(1 / (1 / 0.1**2 + 1 / 0.2**2) ** 0.5)
