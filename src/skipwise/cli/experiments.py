@@ -19,6 +19,7 @@ import typer
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
+from skipwise.cli.serving import check_serving_installed
 from skipwise.errors import ExperimentError, SettingError
 from skipwise.events.read import read_log
 from skipwise.experiments.assignment import assign
@@ -106,6 +107,38 @@ def analyse_command(
     report_command(out)
 
 
+def watch_command(
+    definition: DefinitionPath,
+    state: Annotated[str, typer.Option("--state", help="State of the server: sqlite:PATH, redis.")],
+    before: Annotated[Path, typer.Option("--before", help="Log that the server began with.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the log and the analysis.")],
+    every_minutes: Annotated[float, typer.Option("--every", help="Minutes between looks.")] = 15.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once.")] = False,
+) -> None:
+    """Watch a served experiment: analyse it again and again, stop variants that break a guardrail.
+
+    Example: skipwise experiment watch skip-objective.toml --state sqlite:run/state.db --before log
+    --out watched
+    """
+    _check_installed()
+    check_serving_installed()
+    from skipwise.loop.guard import look
+    from skipwise.loop.served_log import ServedLog
+    from skipwise.serving.state.store import open_store
+
+    read, store = read_definition(definition), open_store(state)
+    with data_engine() as connection:
+        served = ServedLog(out / "log", store, lambda: read_log(before, connection))
+    while True:
+        served.pull()
+        with data_engine() as connection:
+            told = look(read, out, store, connection)
+        open_console().print(told, soft_wrap=True)
+        if once:
+            return
+        time.sleep(every_minutes * 60)
+
+
 def report_command(
     folder: Annotated[Path, typer.Argument(help="Folder that `analyse` wrote.")],
 ) -> None:
@@ -139,6 +172,7 @@ def experiment_app() -> dict[str, Any]:
         "assign": assign_command,
         "analyse": analyse_command,
         "report": report_command,
+        "watch": watch_command,
     }
 
 

@@ -43,6 +43,10 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
             "--follow", help="Folder of `skipwise train --follow`: its models are taken over."
         ),
     ] = None,
+    experiment: Annotated[
+        Path | None,
+        typer.Option("--experiment", help="Definition whose variants answer their viewers."),
+    ] = None,
     backend: Annotated[
         str, typer.Option(help="onnx, eager, or compiled, which needs a C++ compiler.")
     ] = "onnx",
@@ -69,6 +73,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
         keys=keys,
         weights=weights,
         follow=follow,
+        experiment=experiment,
         workers=workers,
         host=host,
         port=port,

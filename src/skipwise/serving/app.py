@@ -359,7 +359,8 @@ def _viewer_id(call: Call) -> str:
 
 
 def _models(call: Call) -> ModelDocument:
-    models = call.worker.engine.models
+    engine = call.worker.engine
+    models = engine.models
     return ModelDocument(
         request_id=call.id,
         version=models.version,
@@ -371,6 +372,7 @@ def _models(call: Call) -> ModelDocument:
         trial=trial_document(call.worker.engine, call.worker.takeover),
         told=told_of_models(models.line_up),
         refused=call.worker.engine.problems.get(PROBLEM),
+        stopped={} if engine.variants is None else engine.variants.stopped,
     )
 
 

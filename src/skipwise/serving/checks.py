@@ -61,6 +61,8 @@ def check_events(engine: Engine, batch: EventBatch) -> None:
         at = f"events[{place}]"
         _check_time(engine, f"{at}.shown_at_ms", event.shown_at_ms, f"{at}.day", event.day)
         known = engine.settings.variants
+        if engine.variants is not None:
+            known += engine.variants.names
         if event.variant is not None and event.variant not in known:
             raise wrong(
                 f"{at}.variant",

@@ -11,7 +11,7 @@ Reads `intake`, `models`, `pipeline` and `state`; is read by `worker`. `opening`
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
 from skipwise.serving.line_up import LINE_UP, Models
 from skipwise.serving.metrics import Promise, Promises, observe_watch, timed
+from skipwise.serving.models import Served
 from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import Past, known_outcomes
 from skipwise.serving.pipeline import (
@@ -44,6 +45,7 @@ from skipwise.serving.showing import described
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
 from skipwise.serving.state.store import START, StateSettings, Store
 from skipwise.serving.trial import Tally
+from skipwise.serving.variants import EXPERIMENT_DOCUMENT, Variants
 from skipwise.serving.wire import (
     Asking,
     EventBatch,
@@ -110,6 +112,8 @@ class Engine:
         self.encodings = Encodings(settings.encoded_viewers)
         self.weights, self.score_version = ScoreWeights(), 0
         self.promises, self.tally = Promises(), Tally()
+        self.variants: Variants | None = None
+        """Of an experiment, where one is served."""
         world.on_view, world.on_tallied = self._meet, self._hear
         self.problems: dict[str, str] = {}
         """What this process does without, by part; told in `/ready`."""
@@ -330,9 +334,22 @@ class Engine:
             else:
                 self.problems["models"] = self.models.problem
         document = self.store.get(SCORE_DOCUMENT) if SCORE_DOCUMENT in names else None
+        self.heed_experiment(names)
         if document is not None:
             self.weights = apply_settings(ScoreWeights(), msgspec.json.decode(document.value))
             self.score_version = document.version
+
+    def heed_experiment(self, names: Collection[str] = (EXPERIMENT_DOCUMENT,)) -> None:
+        """Take over which variants were stopped."""
+        if self.variants is not None and EXPERIMENT_DOCUMENT in names:
+            document = self.store.get(EXPERIMENT_DOCUMENT)
+            if document is not None:
+                self.variants.heed(document.value)
+
+    def answering(self, viewer_id: str) -> tuple[Served, str, ScoreWeights]:
+        """Return the model that answers a viewer, its variant's name, and its weights."""
+        found = None if self.variants is None else self.variants.answering(viewer_id)
+        return found or (*self.models.serving(viewer_id), self.weights)
 
     def _past(self, viewer_id: str, degraded: list[str]) -> Past:
         try:
@@ -366,13 +383,13 @@ class Engine:
             day=day_of(request.day, clock_day),
             hour=hour_of(at_ms, zone),
         )
-        model, _ = self.models.serving(request.viewer_id)
+        model, _, weights = self.answering(request.viewer_id)
         return Situation(
             world=self.world,
             model=model,
             past=past,
             ask=ask,
-            weights=self.weights,
+            weights=weights,
             negatives=self.settings.negatives,
             settings=self.settings.slate,
             random=self.random,
@@ -396,7 +413,7 @@ class Engine:
         self._promise(now, request_id)
         if now.cheap:
             degraded.append("model: ordered by views, for want of time")
-        _, variant = self.models.serving(now.ask.viewer_id)
+        _, variant, _ = self.answering(now.ask.viewer_id)
         return Slate(
             request_id=request_id,
             variant=variant,

@@ -97,6 +97,8 @@ class Models:
         self.line_up = LineUp(current=first.name, started_with=first.checksum)
         self._serving: tuple[Served, Served | None, float] = (first, None, 0.0)
         self._first = first
+        self.beside: tuple[Served, ...] = ()
+        """Models that answer besides: those of an experiment's variants."""
 
     def serving(self, viewer_id: str) -> tuple[Served, str]:
         """Return the model that answers a viewer, and its variant's name."""
@@ -110,7 +112,7 @@ class Models:
     def every(self) -> tuple[Served, ...]:
         """Return every model that answers someone."""
         current, canary, _ = self._serving
-        return (current,) if canary is None else (current, canary)
+        return (current, *(() if canary is None else (canary,)), *self.beside)
 
     def refresh(self) -> bool:
         """Build the indexes anew that are old; returns whether any was."""

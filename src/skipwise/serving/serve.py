@@ -23,6 +23,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from skipwise.errors import SettingError
+from skipwise.experiments.definition import read_definition
 from skipwise.model.score import load_score_weights
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.app import build_app
@@ -32,13 +33,14 @@ from skipwise.serving.state.store import Store, open_store
 from skipwise.serving.takeover import Takeover
 from skipwise.serving.trial import TrialSettings
 from skipwise.serving.trust import Keys, check_reach
+from skipwise.serving.variants import open_variants
 from skipwise.serving.worker import LimitSettings, Worker
 from skipwise.settings import apply_settings, check_setting, settings_to_dict
 from skipwise.training.checkpoint import load_run
 
 _VARIABLE = "SKIPWISE_SERVE"
 _DRAIN_S = 15
-_PATHS = ("run", "data", "keys", "weights", "follow")
+_PATHS = ("run", "data", "keys", "weights", "follow", "experiment")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,8 @@ class Service:
     """Score weights to begin with; they take the place of those of the state."""
     follow: Path | None = None
     """Folder in which `train --follow` publishes; its newest model is taken over."""
+    experiment: Path | None = None
+    """Definition whose variants answer their viewers."""
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -71,6 +75,11 @@ class Service:
         check_setting("--port", self.port, at_least=0, at_most=65_535)
         check_setting("--workers", self.workers, at_least=1, at_most=256)
         check_reach(self.host, self.keys)
+        if self.follow is not None and self.experiment is not None:
+            raise SettingError(
+                "--follow and --experiment are given together; models must not change while an "
+                "experiment runs. Leave one of them out."
+            )
         if self.follow is not None and self.follow.is_file():
             raise SettingError(
                 f"--follow {self.follow} is a file, must be the folder that `skipwise train "
@@ -138,7 +147,11 @@ def app_of(service: Service) -> Starlette:
 
 def _engine(service: Service, store: Store) -> Engine:
     settings = service.settings.serving
-    return open_engine(service.run, service.data, store, settings, followed=service.follow)
+    engine = open_engine(service.run, service.data, store, settings, followed=service.follow)
+    if service.experiment is not None:
+        engine.variants = open_variants(read_definition(service.experiment), engine.models)
+        engine.heed_experiment()
+    return engine
 
 
 def _as_values(service: Service) -> dict[str, Any]:

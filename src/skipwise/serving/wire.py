@@ -298,6 +298,8 @@ class ModelDocument(Struct, frozen=True):
     """Oldest first: tried, kept, rolled back."""
     refused: str | None
     """Why the newest published model could not be taken."""
+    stopped: dict[str, str]
+    """Variant of the experiment that gets no more viewers -> why."""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True):

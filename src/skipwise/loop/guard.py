@@ -1,0 +1,53 @@
+"""Does a served experiment break a guardrail, and who stops it?
+
+    FOLDER/log as it was served, Definition  ->  look  ->  FOLDER/analysis.json; a stop in the state
+
+- A guardrail is broken when the whole always-valid interval lies beyond it (`experiments.verdict`),
+  so it may be looked at as often as one likes; then the servers give the variant no more viewers.
+- What cannot be said yet stops nothing.
+
+Reads `experiments` and `serving.variants`; is read by the command line.
+"""
+
+from pathlib import Path
+
+from ibis.backends.duckdb import Backend
+
+from skipwise.errors import ExperimentError
+from skipwise.events.read import read_log
+from skipwise.experiments.analysis import analyse
+from skipwise.experiments.definition import Definition
+from skipwise.experiments.exposure import read_exposures
+from skipwise.experiments.panel import make_panel
+from skipwise.experiments.record import write_record
+from skipwise.experiments.verdict import judge
+from skipwise.serving.state.store import Store
+from skipwise.serving.variants import stop
+
+
+def look(definition: Definition, folder: Path, store: Store, connection: Backend) -> str:
+    """Analyse what was served so far and stop what breaks a guardrail; returns what was found.
+
+    Args:
+        definition: The experiment.
+        folder: Holds `log`; gets `analysis.json`.
+        store: The servers' state.
+        connection: The data engine.
+
+    Raises:
+        StateError: The state is out of reach.
+    """
+    try:
+        log = read_log(folder / "log", connection)
+        exposures = read_exposures(definition, None, log.events)
+        analysis = analyse(make_panel(log, connection, definition, exposures), definition)
+    except ExperimentError as problem:
+        return f"Nothing can be said yet: {problem}"
+    simulated = log.description.name == "simulated"
+    write_record(folder / "analysis.json", analysis, definition, simulated=simulated)
+    told = []
+    for verdict in judge(analysis, definition):
+        if verdict.decision == "stop":
+            stop(store, definition, verdict.treatment, verdict.words)
+        told.append(f"{verdict.treatment}: {verdict.words}")
+    return "\n".join(told)

@@ -1,0 +1,116 @@
+"""Which variant of an experiment answers a viewer, and which no longer does.
+
+    Definition, Models  ->  open_variants  ->  Variants.answering(viewer)  ->  model, name, weights
+    document `experiment`  ->  Variants.heed  ->  a stopped variant's viewers go to control
+
+- Assignment is that of `experiments`, so whoever analyses the log finds the same.
+- A viewer of a stopped variant is answered by control under the name STOPPED: his views are none of
+  the experiment's any more, and what he saw before stays what it was.
+
+Reads `experiments` and `models`; is read by `engine` and `serve`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import msgspec
+
+from skipwise.errors import ExperimentError
+from skipwise.experiments.assignment import assign
+from skipwise.experiments.definition import Definition
+from skipwise.model.score import ScoreWeights, load_score_weights
+from skipwise.serving.line_up import Models
+from skipwise.serving.models import Served, load_model
+from skipwise.serving.state.store import Store
+from skipwise.serving.world import DocumentChanged, pack_line
+
+EXPERIMENT_DOCUMENT = "experiment"
+STOPPED = "stopped"
+
+
+class Stops(msgspec.Struct, frozen=True):
+    """Which variants get no more viewers."""
+
+    experiment: str
+    key: str
+    """`assignment_key`: a changed experiment of the same name is another."""
+    stopped: dict[str, str]
+    """Variant -> why."""
+
+
+@dataclass(slots=True)
+class Variants:
+    """The variants of one experiment, ready to answer."""
+
+    definition: Definition
+    models: Mapping[str, Served]
+    weights: Mapping[str, ScoreWeights]
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Variant -> why."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What an event may name as its variant."""
+        return (*self.models, STOPPED)
+
+    def answering(self, viewer_id: str) -> tuple[Served, str, ScoreWeights] | None:
+        """Return who answers a viewer, under which name, with which weights; None: no variant."""
+        name = _assigned(self.definition, viewer_id)
+        if name is None:
+            return None
+        who = self.definition.control if name in self.stopped else name
+        return self.models[who], STOPPED if name in self.stopped else name, self.weights[who]
+
+    def heed(self, document: bytes) -> None:
+        """Take over what was stopped, where it is of this experiment."""
+        held = msgspec.json.decode(document, type=Stops)
+        if (held.experiment, held.key) == (self.definition.name, self.definition.assignment_key):
+            self.stopped = held.stopped
+
+
+def open_variants(definition: Definition, models: Models) -> Variants:
+    """Load every variant's model and score.
+
+    Raises:
+        ExperimentError: A variant has the name that stopped viewers are told by.
+        RunError: A model is damaged, or trained by other rules.
+        SettingError: A file of weights is wrong.
+    """
+    loaded, weights = {}, {}
+    for variant in definition.variants:
+        if variant.name == STOPPED:
+            raise ExperimentError(
+                f"a variant is named {STOPPED!r}, which says that one was stopped; it must have "
+                "another name. Rename it."
+            )
+        path = definition.folder / variant.model
+        loaded[variant.name] = load_model(
+            path, models.world, models.dataset, models.backend, day=models.today()
+        )
+        score = definition.folder / variant.score
+        weights[variant.name] = load_score_weights(score) if variant.score else ScoreWeights()
+    models.beside = tuple(loaded.values())
+    return Variants(definition, loaded, weights)
+
+
+def stop(store: Store, definition: Definition, variant: str, why: str) -> None:
+    """Let no more viewers have a variant, on every server of this state.
+
+    Raises:
+        StateError: The state is out of reach.
+    """
+    held = store.get(EXPERIMENT_DOCUMENT)
+    stopped = {variant: why}
+    if held is not None:
+        before = msgspec.json.decode(held.value, type=Stops)
+        if (before.experiment, before.key) == (definition.name, definition.assignment_key):
+            stopped = before.stopped | stopped
+    stops = Stops(definition.name, definition.assignment_key, stopped)
+    notice = pack_line(DocumentChanged(EXPERIMENT_DOCUMENT))
+    store.put(EXPERIMENT_DOCUMENT, msgspec.json.encode(stops), notice)
+
+
+@lru_cache(maxsize=100_000)
+def _assigned(definition: Definition, viewer_id: str) -> str | None:
+    return assign(definition, [viewer_id])[0]
