@@ -20,7 +20,7 @@ from tests.worlds import prepared_world
 
 @pytest.fixture(scope="module")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small world of living viewers, its dataset, and a run that has not seen its last two days."""
+    """A small world of living viewers, its dataset, a run that has not seen its last two days."""
     folder = tmp_path_factory.mktemp("tuned")
     world = WorldSettings(
         viewers=200, videos=60, authors=15, topics=6, days=4, views_per_viewer_day=8.0, living=True

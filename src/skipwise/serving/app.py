@@ -34,7 +34,7 @@ from skipwise.serving.lab import LabFigures, LabFront, lab_figures, lab_front
 from skipwise.serving.openapi import PAGE, Described, document
 from skipwise.serving.refusal import Refusal, decode, refusal_of
 from skipwise.serving.seed import now_ms
-from skipwise.serving.takeover import PROBLEM, told_of_models, trial_document
+from skipwise.serving.takeover import model_document
 from skipwise.serving.trust import Scope
 from skipwise.serving.wire import (
     Accepted,
@@ -359,21 +359,7 @@ def _viewer_id(call: Call) -> str:
 
 
 def _models(call: Call) -> ModelDocument:
-    engine = call.worker.engine
-    models = engine.models
-    return ModelDocument(
-        request_id=call.id,
-        version=models.version,
-        current=models.line_up.current,
-        previous=models.line_up.previous,
-        canary=models.line_up.canary,
-        canary_share=models.line_up.canary_share,
-        followed=None if models.followed is None else str(models.followed),
-        trial=trial_document(call.worker.engine, call.worker.takeover),
-        told=told_of_models(models.line_up),
-        refused=call.worker.engine.problems.get(PROBLEM),
-        stopped={} if engine.variants is None else engine.variants.stopped,
-    )
+    return model_document(call.worker.engine, call.worker.takeover, call.id)
 
 
 def _exposed() -> Response:

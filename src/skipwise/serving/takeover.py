@@ -27,7 +27,7 @@ from skipwise.serving.models import Served
 from skipwise.serving.seed import now_ms
 from skipwise.serving.state.store import Entry, Store
 from skipwise.serving.trial import Judgement, TrialSettings, judge
-from skipwise.serving.wire import ArmFigures, ToldOfModel, TrialDocument
+from skipwise.serving.wire import ArmFigures, ModelDocument, ToldOfModel, TrialDocument
 from skipwise.serving.world import Tallied, pack_line
 from skipwise.training.checkpoint import MODEL_FILE, RUN_FILE, read_description
 
@@ -143,10 +143,27 @@ class Takeover:
         )
 
 
-def trial_document(engine: Engine, takeover: Takeover | None) -> TrialDocument | None:
+def model_document(engine: Engine, takeover: Takeover | None, request_id: str) -> ModelDocument:
+    """Tell which models serve, and what was done about published ones and stopped variants."""
+    models = engine.models
+    line_up = models.line_up
+    return ModelDocument(
+        request_id=request_id,
+        version=models.version,
+        current=line_up.current,
+        previous=line_up.previous,
+        canary=line_up.canary,
+        canary_share=line_up.canary_share,
+        followed=None if models.followed is None else str(models.followed),
+        trial=None if takeover is None else _trial(line_up, takeover.judgement),
+        told=tuple(ToldOfModel(t.at_ms, t.what, t.run, t.why) for t in line_up.told),
+        refused=engine.problems.get(PROBLEM),
+        stopped={} if engine.variants is None else engine.variants.stopped,
+    )
+
+
+def _trial(line_up: LineUp, judged: Judgement | None) -> TrialDocument | None:
     """Tell how the trial that is on does; None where none is, or nothing is known of it yet."""
-    line_up = engine.models.line_up
-    judged = None if takeover is None else takeover.judgement
     if judged is None or not line_up.trial or line_up.canary is None:
         return None
 
@@ -161,11 +178,6 @@ def trial_document(engine: Engine, takeover: Takeover | None) -> TrialDocument |
         current=arm(line_up.current, 0),
         canary=arm(line_up.canary, 1),
     )
-
-
-def told_of_models(line_up: LineUp) -> tuple[ToldOfModel, ...]:
-    """Say what was done about published models."""
-    return tuple(ToldOfModel(t.at_ms, t.what, t.run, t.why) for t in line_up.told)
 
 
 def _known(value: float) -> float | None:
