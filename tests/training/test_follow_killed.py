@@ -22,7 +22,8 @@ from skipwise.training.checkpoint import MODEL_FILE
 from tests.training.test_follow import same
 from tests.training.trained import short_run
 
-KILLS = 4
+KILLS = int(os.environ.get("SKIPWISE_KILLS", "2"))
+"""Each costs a start of the trainer."""
 
 
 def command(words: list[str], out: Path) -> "subprocess.Popen[bytes]":
