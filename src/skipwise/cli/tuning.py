@@ -68,7 +68,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
     from skipwise.evaluation.evaluate import score_run
     from skipwise.evaluation.tuning import Trade, found_to_json, search
     from skipwise.report.tuning_page import verdict_words, write_tuning_page
-    from skipwise.training.checkpoint import load_run
+    from skipwise.training.checkpoint import MODEL_FILE, load_run
 
     trade = settings_from(Trade(), None, overrides)
     today = ScoreWeights() if weights is None else load_score_weights(weights)
@@ -85,7 +85,17 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
         lived = _lived(simulate, dataset.path, run, pair, memory)
         told["simulated"] = {name: each._asdict() for name, each in lived.items()}
     save_score_weights(out / "weights.json", found.choice.weights)
-    write_json(out / "tune.json", told)
+    write_json(
+        out / "tune.json",
+        {
+            "run": {
+                "name": run.resolve().name,
+                "model": trained.description["checksums"][MODEL_FILE],
+            },
+            "verdict": verdict_words(found, trade),
+            **told,
+        },
+    )
     write_tuning_page(out / "report.html", found, trade, run.resolve().name)
     console = open_console()
     console.print(_judged_table(found, trade.at))
@@ -94,7 +104,8 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
         console.print(_lived_table(lived))
     console.print(
         f"{out / 'weights.json'}: give it to `skipwise serve --weights`, to an experiment's "
-        f"variant, or to PUT /v1/score. {out / 'report.html'}: the front.",
+        f"variant, or to PUT /v1/score. {out / 'report.html'}: the front; beside the run it is "
+        "also in /lab of what serves it.",
         soft_wrap=True,
     )
 

@@ -260,7 +260,7 @@ def _outcome(scored: Scored, name: str) -> Floats:
 
 
 def found_to_json(found: Found, trade: Trade) -> dict[str, Any]:
-    """Return plain values: the trade, the front, the choice and how it was judged."""
+    """Return plain values: the trade, the front, what lies behind it, the choice, its judgement."""
 
     def plain(each: Tried) -> dict[str, Any]:
         return {
@@ -274,6 +274,7 @@ def found_to_json(found: Found, trade: Trade) -> dict[str, Any]:
         "today": plain(found.today),
         "choice": plain(found.choice),
         "front": [plain(each) for each in found.tried if each.on_front],
+        "behind": [[each.improve, each.keep] for each in found.tried if not each.on_front],
         "judged": {
             name: {what: interval._asdict() for what, interval in by.items()}
             for name, by in found.judged.items()

@@ -30,8 +30,9 @@ from skipwise.serving.checks import check_events, check_explain, check_feed, che
 from skipwise.serving.explain import Explained, explain
 from skipwise.serving.facts import KnownViewers, PageFacts, feed_facts, some_viewers
 from skipwise.serving.files import page_routes
-from skipwise.serving.lab import LabFigures, LabFront, lab_figures, lab_front
-from skipwise.serving.openapi import PAGE, Described, document
+from skipwise.serving.front import LabFront, lab_front
+from skipwise.serving.lab import LabFigures, lab_figures
+from skipwise.serving.openapi import Described, document
 from skipwise.serving.refusal import Refusal, decode, refusal_of
 from skipwise.serving.seed import now_ms
 from skipwise.serving.takeover import model_document
@@ -119,7 +120,7 @@ async def get_lab(call: Call) -> LabFigures:
 
 
 async def get_front(call: Call) -> LabFront:
-    """Tell what other weights of the score would promise."""
+    """Tell what other weights of the score bring, as searched or as predicted."""
     return await call.worker.apart(lambda: lab_front(call.worker.engine, call.id))
 
 
@@ -294,7 +295,6 @@ def build_app(worker: Worker) -> Starlette:
     api = msgspec.json.encode(document(described))
     routes = [
         Route("/openapi.json", lambda _: Response(api, media_type="application/json")),
-        Route("/docs", lambda _: Response(PAGE, media_type="text/html")),
         Route("/metrics", lambda _: _exposed()),
         *page_routes(),
         *(_route(worker, endpoint) for endpoint in ENDPOINTS),

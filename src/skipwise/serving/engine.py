@@ -26,7 +26,7 @@ from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
 from skipwise.serving.line_up import LINE_UP, Models
-from skipwise.serving.metrics import Promise, Promises, observe_watch, timed
+from skipwise.serving.metrics import Promise, Promises, count_view, timed
 from skipwise.serving.models import Served
 from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import Past, known_outcomes
@@ -131,7 +131,9 @@ class Engine:
             StateError: The state is out of reach.
             StorageError: The disk is full; nothing was kept.
         """
-        counts = self.intake.keep(batches)
+        counts, kept = self.intake.keep(batches)
+        for line in kept:
+            count_view(line.event.watch_ms, known_outcomes(line.known, line.positive))
         self.problems.pop("state", None)
         return counts
 
@@ -317,11 +319,11 @@ class Engine:
             self.promises.give(request_id, video_id, given)
 
     def _meet(self, line: Viewed) -> None:
+        """Hold a view against what was promised of it; every process follows every view."""
         event, came = line.event, known_outcomes(line.known, line.positive)
         promise = self.promises.meet(event.request_id, event.video_id, came)
         if promise is not None:
             self.tally.add(promise.model, event.viewer_id, promise.chances, came)
-        observe_watch(event.watch_ms)
 
     def _hear(self, line: Tallied) -> None:
         self.tally.hear(line.process, line.trial, line.sums)

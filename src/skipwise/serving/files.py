@@ -1,4 +1,4 @@
-"""The page's files over HTTP: `/` the feed, `/lab` the lab, `/page/...` what they load.
+"""The page's files over HTTP: `/` the feed, `/lab` the lab, `/docs` the API, `/page/...` the rest.
 
     page/*  ->  read once  ->  routes
 
@@ -27,7 +27,7 @@ _KINDS = {
     "js": "text/javascript; charset=utf-8",
     "svg": "image/svg+xml",
 }
-_PATHS = {"index.html": "/", "lab.html": "/lab"}
+_PATHS = {"index.html": "/", "lab.html": "/lab", "docs.html": "/docs"}
 
 
 class File(NamedTuple):

@@ -42,8 +42,8 @@ class Intake:
     settings: StateSettings
     negatives: NegativeSettings
 
-    def keep(self, batches: Sequence[EventBatch]) -> list[tuple[int, int]]:
-        """Keep batches with one flush; returns (new, duplicate) counts of each.
+    def keep(self, batches: Sequence[EventBatch]) -> tuple[list[tuple[int, int]], list[Viewed]]:
+        """Keep batches with one flush; returns (new, duplicate) counts of each, and the new views.
 
         Raises:
             StateError: The store is out of reach.
@@ -56,15 +56,25 @@ class Intake:
             Entry(f"{len(item.viewer_id)} {item.viewer_id}{item.event_id}", item.viewer_id, item)
             for item in items
         ]
+        lines: dict[int, Viewed | Amended] = {}  # by the item's id(): what was kept of it at last
+
+        def update(
+            _viewer_id: str, data: bytes | None, items: Sequence[Event | LateOutcome]
+        ) -> tuple[bytes, list[bytes]]:
+            past, labelled = self._update(data, items)
+            lines.update((id(item), line) for item, line in zip(items, labelled, strict=True))
+            return past.pack(), [pack_line(line) for line in labelled]
+
         self.world.follow(self.store)
-        new = self.store.commit(entries, self._update)
+        new = self.store.commit(entries, update)
+        kept = [lines[id(item)] for item, fresh in zip(items, new, strict=True) if fresh]
         counts, at = [], 0
         for batch in batches:
             number = len(batch.events) + len(batch.outcomes)
             fresh = sum(new[at : at + number])
             counts.append((fresh, number - fresh))
             at += number
-        return counts
+        return counts, [line for line in kept if isinstance(line, Viewed)]
 
     def past_of(self, data: bytes | None) -> Past:
         """Read a viewer's bytes.
@@ -76,15 +86,14 @@ class Intake:
         return Past.unpack(data, rules.num_sums, rules.counters.half_life_days)
 
     def _update(
-        self, _viewer_id: str, data: bytes | None, items: Sequence[Event | LateOutcome]
-    ) -> tuple[bytes, list[bytes]]:
+        self, data: bytes | None, items: Sequence[Event | LateOutcome]
+    ) -> tuple[Past, list[Viewed | Amended]]:
         past = self.past_of(data)
         with self.world.lock:
-            lines = [
+            return past, [
                 self._view(past, item) if isinstance(item, Event) else self._late(past, item)
                 for item in items
             ]
-        return past.pack(), [pack_line(line) for line in lines]
 
     def _view(self, past: Past, event: Event) -> Viewed:
         line = self._labelled(past, event)

@@ -2,41 +2,26 @@
 
     metrics, every few seconds  ->  Recorder.take  ->  samples, the newest twenty minutes
     Engine, samples             ->  lab_figures    ->  LabFigures
-    Engine, some viewers        ->  lab_front      ->  what other score weights would promise
 
 - Samples hold sums since the start; what happened between two of them is their difference.
 - With several processes the figures are those of all.
 
-Reads `metrics`, `engine` and `pipeline`; is read by `worker` and `app`.
+Reads `metrics` and `engine`; is read by `worker` and `app`.
 """
 
-import dataclasses
-import itertools
 import json
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from msgspec import Struct
-from numpy.typing import NDArray
 
-from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.serving import metrics
 from skipwise.serving.engine import Engine
-from skipwise.serving.facts import some_viewers
-from skipwise.serving.pipeline import Situation, filter_out, hydrate, retrieve, score
-from skipwise.serving.wire import FeedRequest
 
 EVERY_S = 5
 _SAMPLES = 20 * 60 // EVERY_S
-_SLATE = 10
-_GRID = {
-    "glance_power": (0.0, 0.5, 1.0, 2.0, 4.0, 8.0),
-    "watch_power": (0.0, 0.25, 0.5, 1.0, 2.0),
-}
-"""Weights that are tried, every pair of them."""
 
 
 class Latency(Struct, frozen=True):
@@ -90,9 +75,13 @@ class Seen(Struct, frozen=True):
 
     experiment: str
     metric: str
+    control: str
     treatment: str
     simulated: bool
+    days: int
+    """Planned length."""
     looks: tuple[Look, ...]
+    """As of each day at whose end there were viewers enough, counted from 0."""
 
 
 class LabFigures(Struct, frozen=True):
@@ -112,29 +101,6 @@ class LabFigures(Struct, frozen=True):
     """From each `analysis.json` in a folder beside the run."""
 
 
-class Trial(Struct, frozen=True):
-    """What one choice of weights promises of the first ten places."""
-
-    glance_power: float
-    watch_power: float
-    glance: float
-    """Mean predicted chance of a skip."""
-    watch_s: float
-    """Mean predicted watch time."""
-    best: bool
-    """No other choice skips less and is watched longer."""
-    now: bool
-    """The weights in force."""
-
-
-class LabFront(Struct, frozen=True):
-    """What other weights would promise."""
-
-    request_id: str
-    viewers: int
-    trials: tuple[Trial, ...]
-
-
 class Recorder:
     """Holds the samples of one process."""
 
@@ -142,23 +108,16 @@ class Recorder:
         self.samples: deque[Sample] = deque(maxlen=_SAMPLES)
 
     def take(self, at_ms: int) -> None:
-        """Take a sample."""
-        counted = metrics.counted()
-        requests = list(counted.of("skipwise_requests_total"))
-        views = {labels["glance"]: value for labels, value in counted.of("skipwise_views_total")}
-        self.samples.append(
-            Sample(
-                at_ms=at_ms,
-                requests=int(sum(value for _, value in requests)),
-                refused=_answers(requests, "429"),
-                failed=_answers(requests, "5"),
-                views=int(sum(views.values())),
-                glances=int(views.get("true", 0)),
-                watched=int(counted.sum("skipwise_watch_seconds_count")),
-                watch_s=counted.sum("skipwise_watch_seconds_sum"),
-                stages=_stages(counted),
-            )
-        )
+        """Take a sample, as every EVERY_S seconds."""
+        self.samples.append(_sample(metrics.counted(), at_ms))
+
+    def until(self, now: Sample) -> tuple[Sample, ...]:
+        """Return the samples up to one of now, which takes the place of what is hardly older.
+
+        Two samples a few milliseconds apart would make of one request hundreds a second.
+        """
+        far = [each for each in self.samples if now.at_ms - each.at_ms >= 500 * EVERY_S]
+        return (*far, now)
 
 
 def lab_figures(engine: Engine, recorder: Recorder, at_ms: int, request_id: str) -> LabFigures:
@@ -168,15 +127,15 @@ def lab_figures(engine: Engine, recorder: Recorder, at_ms: int, request_id: str)
         StateError: The state is out of reach.
     """
     engine.catch_up()
-    recorder.take(at_ms)
+    counted = metrics.counted()
     parts: dict[str, dict[str, float]] = {}
-    for labels, value in metrics.counted().of("skipwise_calibration_total"):
+    for labels, value in counted.of("skipwise_calibration_total"):
         parts.setdefault(labels["objective"], {})[labels["part"]] = value
     return LabFigures(
         request_id=request_id,
         every_s=EVERY_S,
         bounds_s=metrics.SECONDS,
-        samples=tuple(recorder.samples),
+        samples=recorder.until(_sample(counted, at_ms)),
         calibration=tuple(
             Calibration(name, int(of["shown"]), of.get("expected", 0.0), int(of.get("happened", 0)))
             for name, of in parts.items()
@@ -190,62 +149,20 @@ def lab_figures(engine: Engine, recorder: Recorder, at_ms: int, request_id: str)
     )
 
 
-def lab_front(engine: Engine, request_id: str) -> LabFront:
-    """Ask of some viewers' feeds what other weights would promise.
-
-    Raises:
-        StateError: The state is out of reach.
-    """
-    asked = [_asked(engine, each.viewer_id) for each in some_viewers(engine)]
-    answers = [each for each in asked if each.predictions.get("glance") is not None]
-    trials = [_tried(weights, answers) for weights in _weights(engine.weights)] if answers else []
-    return LabFront(
-        request_id=request_id,
-        viewers=len(answers),
-        trials=tuple(
-            Trial(
-                glance_power=weights.glance_power,
-                watch_power=weights.watch_power,
-                glance=glance,
-                watch_s=watch_s,
-                best=not any(g < glance and w > watch_s for _, g, w in trials),
-                now=weights == engine.weights,
-            )
-            for weights, glance, watch_s in trials
-        ),
+def _sample(counted: metrics.Counted, at_ms: int) -> Sample:
+    requests = list(counted.of("skipwise_requests_total"))
+    views = {labels["glance"]: value for labels, value in counted.of("skipwise_views_total")}
+    return Sample(
+        at_ms=at_ms,
+        requests=int(sum(value for _, value in requests)),
+        refused=_answers(requests, "429"),
+        failed=_answers(requests, "5"),
+        views=int(sum(views.values())),
+        glances=int(views.get("true", 0)),
+        watched=int(counted.sum("skipwise_watch_seconds_count")),
+        watch_s=counted.sum("skipwise_watch_seconds_sum"),
+        stages=_stages(counted),
     )
-
-
-def _asked(engine: Engine, viewer_id: str) -> Situation:
-    """Score a viewer's candidates, as a feed would."""
-    with engine.world.lock:
-        now = engine.situation(FeedRequest(viewer_id=viewer_id), _SLATE, [])
-        for step in (retrieve, hydrate, filter_out, score):
-            step(now)
-    return now
-
-
-def _weights(now: ScoreWeights) -> Iterable[ScoreWeights]:
-    pairs = itertools.product(_GRID["glance_power"], _GRID["watch_power"])
-    tried = [
-        dataclasses.replace(now, glance_power=glance, watch_power=watch) for glance, watch in pairs
-    ]
-    return [now, *(each for each in tried if each != now)]
-
-
-def _tried(weights: ScoreWeights, asked: list[Situation]) -> tuple[ScoreWeights, float, float]:
-    glances, watches = [], []
-    for now in asked:
-        watch_s = now.predictions["watch_s"]
-        chances = {name: each for name, each in now.predictions.items() if name != "watch_s"}
-        first = np.argsort(-fused_score(chances, watch_s, weights), kind="stable")[:_SLATE]
-        glances.append(_mean(chances["glance"][first]))
-        watches.append(_mean(watch_s[first]))
-    return weights, float(np.mean(glances)), float(np.mean(watches))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else 0.0
 
 
 def _answers(requests: list[tuple[dict[str, str], float]], begins: str) -> int:
@@ -285,7 +202,16 @@ def _seen(held: dict[str, Any]) -> list[Seen]:
             looks.setdefault((each["metric"], each["treatment"]), []).append(
                 Look(each["day"], *shares)
             )
+    definition = held["definition"]
     return [
-        Seen(held["definition"]["name"], metric, treatment, bool(held["simulated"]), tuple(found))
+        Seen(
+            experiment=definition["name"],
+            metric=metric,
+            control=definition["control"],
+            treatment=treatment,
+            simulated=bool(held["simulated"]),
+            days=int(definition["days"]),
+            looks=tuple(found),
+        )
         for (metric, treatment), found in looks.items()
     ]

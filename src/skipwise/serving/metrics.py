@@ -68,8 +68,10 @@ def timed(stage: str) -> Iterator[None]:
         STAGES.labels(stage).observe(perf_counter() - start)
 
 
-def observe_watch(watch_ms: int | None) -> None:
-    """Count a view's watch time, where it is known."""
+def count_view(watch_ms: int | None, came: Mapping[str, bool]) -> None:
+    """Count a view by what is known of it: once, in the process that kept it."""
+    if "glance" in came:
+        VIEWS.labels(str(came["glance"]).lower()).inc()
     if watch_ms is not None:
         WATCH.observe(watch_ms / 1000)
 
@@ -99,13 +101,11 @@ class Promises:
     def meet(
         self, request_id: str | None, video_id: str, came: Mapping[str, bool]
     ) -> Promise | None:
-        """Hold what came of a view, as far as it is known, against the chances given for it.
+        """Hold what came of a view against the chances given for it, if this process gave them.
 
         Returns:
             What had been promised; None where this process has promised nothing.
         """
-        if "glance" in came:
-            VIEWS.labels(str(came["glance"]).lower()).inc()
         promise = self._given.pop((request_id, video_id), None) if request_id else None
         if promise is None:
             return None

@@ -1,9 +1,8 @@
-"""The service's own description: OpenAPI 3.1 from the types of the wire, and a page that shows it.
+"""The service's own description: OpenAPI 3.1 from the types of the wire; `/docs` shows it.
 
     ROUTES  ->  document  ->  /openapi.json
 
 - One table of routes makes both the server and the document, so that they cannot differ.
-- The page loads nothing from anywhere else.
 
 Reads `wire`; is read by `app`.
 """
@@ -103,35 +102,3 @@ def _content(words: str, schema: Any) -> dict[str, Any]:
     if schema is None:
         return {"description": words}
     return {"description": words, "content": {"application/json": {"schema": schema}}}
-
-
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Skipwise API</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
-h2{margin:2rem 0 .2rem;font-size:1.1rem}code,pre{font:14px ui-monospace,monospace}
-pre{background:#f4f4f4;padding:.8rem;overflow:auto}b{color:#0a5}
-@media(prefers-color-scheme:dark){body{background:#161616;color:#ddd}pre{background:#222}b{color:#6d9}}
-</style>
-<h1>Skipwise API</h1><p><a href="/openapi.json">openapi.json</a></p><main></main>
-<script>
-fetch("/openapi.json").then(r => r.json()).then(api => {
-  const main = document.querySelector("main"), schemas = api.components.schemas;
-  const add = (tag, text, to = main) => {
-    const e = document.createElement(tag); e.textContent = text; to.append(e); return e; };
-  const named = s => s && s.$ref ? s.$ref.split("/").pop() : null;
-  for (const [path, methods] of Object.entries(api.paths))
-    for (const [method, op] of Object.entries(methods)) {
-      const h = add("h2", ""); add("b", method.toUpperCase() + " ", h); add("code", path, h);
-      add("p", op.summary + " " + (op.description || ""));
-      const body = op.requestBody && named(op.requestBody.content["application/json"].schema);
-      if (body) add("pre", body + " " + JSON.stringify(schemas[body], null, 1));
-      const ok = op.responses["200"].content;
-      const answer = ok && named(ok["application/json"].schema);
-      if (answer) add("pre", "-> " + answer + " " + JSON.stringify(schemas[answer], null, 1));
-    }
-});
-</script></html>
-"""
-"""The docs page."""
