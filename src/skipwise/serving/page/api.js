@@ -39,10 +39,11 @@ export async function ask(method, path, body, more = {}) {
   } catch {
     throw new Failed(0, "the server does not answer");
   }
-  const said = await answer.json().catch(() => ({}));
+  const said = await answer.json().catch(() => null);
+  if (answer.ok && said === null) throw new Failed(0, "the answer broke off");
   if (!answer.ok) {
     const wait = Number(answer.headers.get("retry-after")) || 0;
-    throw new Failed(answer.status, said.error || `status ${answer.status}`, wait, said.field);
+    throw new Failed(answer.status, said?.error || `status ${answer.status}`, wait, said?.field);
   }
   return said;
 }

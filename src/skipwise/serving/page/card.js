@@ -60,9 +60,9 @@ export class Card {
   show(view) {
     const ms = view ? view.watchMs : 0;
     const round = this.durationMs ? (ms % this.durationMs) / this.durationMs : 0;
-    this.played.style.setProperty("--played", String(round));
-    this.time.textContent = this.durationMs
-      ? `${clock(ms % this.durationMs)} / ${clock(this.durationMs)}` : clock(ms);
+    this.played.style.transform = `scaleX(${round})`;
+    const time = this.durationMs ? `${clock(ms % this.durationMs)} / ${clock(this.durationMs)}` : clock(ms);
+    if (this.time.textContent !== time) this.time.textContent = time;  // else no layout in this frame
     this.scene.paint(ms);
   }
 

@@ -149,6 +149,12 @@ class Feed {
 
   /** End the view that is on; returns a promise of the slate that has learnt from it, or null. */
   #leave() {
+    const left = this.#end();
+    return left && this.#send(left);
+  }
+
+  /** End the view that is on and write it down; returns what was left, null where it was no view. */
+  #end() {
     const { view } = this;
     this.view = null;
     if (!view) return null;
@@ -162,8 +168,13 @@ class Feed {
     left.watched = row;
     this.outbox.put("events", row);
     this.learnt.left(left.entry, row, this.glanceMs);
-    this.why.left(left);
-    const queue = this.queue;
+    return left;
+  }
+
+  /** Post what was left; returns a promise of the slate that has learnt from it. */
+  #send(left) {
+    const { queue } = this;
+    const row = left.watched;
     const sentAt = performance.now();
     return this.outbox.flush()
       .then(() => {
@@ -236,18 +247,17 @@ class Feed {
         if (!this.view.bounced) this.outbox.note(this.view.row());
       } else if (!this.paused) this.view.run();
     });
+    let left = null;
     addEventListener("pagehide", () => {
-      const row = this.view?.end();
-      this.view = null;
-      if (row && this.current) {  // who comes back out of the browser's cache sees this card again
-        this.current.eventId = row.event_id;
-        this.current.watched = row;
-      }
-      if (row) this.outbox.put("events", row);
-      this.outbox.sendAway();
+      left = this.#end();
+      this.outbox.away();
     });
-    addEventListener("pageshow", (event) => {
-      if (event.persisted && this.current) this.#show();
+    addEventListener("pageshow", (event) => {  // back out of the browser's cache: the same card again
+      if (!event.persisted) return;
+      this.outbox.back();
+      if (left) this.#send(left);  // it may not have arrived; whether or not this card is left at once
+      else this.outbox.flush().catch(() => {});
+      if (this.current) this.#show();
     });
     addEventListener("resize", () => this.current && this.#lay());
     byId("deck").addEventListener("tapped", () => this.pause());

@@ -82,7 +82,7 @@ export class Guide {
       ? now < first ? `${cap(name)} fell from ${percent(first)} to ${percent(now)}` : `${cap(name)} stands at ${percent(now)}`
       : `Skip every ${name} video`;
     const words = done
-      ? `Of ten videos to come, ${Math.round(now * 10)} are of ${name}; ${Math.round(first * 10)} were. On the way you skipped ${this.skips}` +
+      ? `Of ten videos to come, ${Math.round(now * 10)} ${Math.round(now * 10) === 1 ? "is" : "are"} of ${name}; before, ${Math.round(first * 10)} ${Math.round(first * 10) === 1 ? "was" : "were"}. On the way you skipped ${this.skips}` +
         (this.watched ? ` and watched ${this.watched}, which it has learnt as well.` : ".")
       : `${this.swipes} of ${SWIPES} swipes, ${this.skips} of ${name} skipped. In the next ten: ${percent(now)}.`;
     this.box.hidden = false;

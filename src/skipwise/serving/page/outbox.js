@@ -23,8 +23,7 @@ export class Outbox {
     this.offline = false;
     this.retryMs = 1000;
     this.timer = 0;
-    // Held as long as this tab lives; whoever can take it knows that the tab is gone.
-    navigator.locks?.request(`skipwise.tab.${this.tab}`, () => new Promise(() => {}));
+    this.back();
     addEventListener("online", () => this.flush().catch(() => {}));
     addEventListener("storage", (change) => {
       if (change.key?.startsWith(WAITING)) this.say();
@@ -76,8 +75,19 @@ export class Outbox {
     return this.flushing;
   }
 
-  /** Send what waits while the page goes away; it stays written down until it is acknowledged. */
-  sendAway() {
+  /** Hold this tab's lock as long as it lives; whoever can take it knows that the tab is gone. */
+  back() {
+    navigator.locks?.request(`skipwise.tab.${this.tab}`, () => new Promise((done) => {
+      this.letGo = done;
+    }));
+  }
+
+  /**
+   * Send what waits while the page goes away; it stays written down until it is acknowledged. The
+   * lock is let go: no view is open, and a browser keeps no page in its cache that holds one.
+   */
+  away() {
+    this.letGo?.();
     const batch = this.waiting().slice(-50);
     if (batch.length) ask("POST", "/v1/events", bodyOf(batch), { keepalive: true }).catch(() => {});
   }

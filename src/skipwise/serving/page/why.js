@@ -57,6 +57,7 @@ export class Why {
   /** Another card is on. */
   card(current) {
     this.current = current;
+    this.drawn = this.table = null;  // what is drawn is of the card before
     this.#refresh();
   }
 
@@ -64,9 +65,6 @@ export class Why {
   coming(entries) {
     this.weights.coming(entries);
   }
-
-  /** A view has ended; the explanation of that card keeps what was done. */
-  left() {}
 
   acted(current) {
     if (current === this.current) this.#did();
@@ -85,6 +83,8 @@ export class Why {
     this.number += 1;
     const number = this.number;
     if (!current.explained) {
+      this.body.setAttribute("aria-busy", "true");
+      if (!this.body.querySelector(".subject")) put(this.body, node("p", { class: "note" }, "Asking the model…"));
       try {
         const { facts, viewerId } = this.feed;
         const late = current.eventId !== null;
@@ -96,8 +96,10 @@ export class Why {
         current.explained = { ...told, why: told.videos[0], late };
       } catch (problem) {
         if (number === this.number) {
-          this.drawn = null;
-          this.body.replaceChildren(node("p", { class: "note", role: "alert" }, `It cannot be explained now: ${problem.message}`));
+          this.body.removeAttribute("aria-busy");
+          put(this.body, node("p", { class: "note", role: "alert" }, problem.status === 0
+            ? "No connection to the server: it is explained when it is back." : `It cannot be explained now: ${problem.message}`),
+          node("button", { type: "button", onclick: () => this.#refresh() }, "Try again"));
         }
         return;
       }
@@ -108,6 +110,7 @@ export class Why {
   #draw() {
     const { entry, explained, watched } = this.current;
     const { why } = explained;
+    this.body.removeAttribute("aria-busy");
     const scroll = this.body.scrollTop;
     this.drawn = curveOf(why);
     this.table = new Map();
@@ -252,7 +255,7 @@ function readingOf(reading) {
     node("span", { class: "two", role: "img", "aria-label": `attention ${percent(each.as_watched)} supposing it watched, ${percent(each.as_skipped)} supposing it skipped` },
       bar(each.as_watched, "good"), bar(each.as_skipped, "bad")));
   return node("div", {},
-    node("p", { class: "note" }, `Of ${reading.num_events} views, ${many} were skips; when it asks whether you will skip this one, ${percent(skipped)} of its attention is on them and ${percent(reading.nothing_as_skipped)} on none. Upper bar: supposing you stay; lower: supposing you skip.`),
+    node("p", { class: "note" }, `Of ${reading.num_events} ${reading.num_events === 1 ? "view" : "views"}, ${many} ${many === 1 ? "was a skip" : "were skips"}; when it asks whether you will skip this one, ${percent(skipped)} of its attention is on them and ${percent(reading.nothing_as_skipped)} on none. Upper bar: supposing you stay; lower: supposing you skip.`),
     node("ol", { class: "read" }, reading.events.slice(0, 6).map(item)),
     reading.events.length > 6 ? node("details", {}, node("summary", {}, `${reading.events.length - 6} more`),
       node("ol", { class: "read" }, reading.events.slice(6).map(item))) : null);
