@@ -16,10 +16,10 @@ function frame(most, format, xMost) {
   return { parts, x, y };
 }
 
-function roundUp(value) {
+function roundUp(value, steps = [1, 2, 4, 5, 10]) {
   if (!(value > 0)) return 1;
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 5, 10].map((step) => step * unit).find((step) => step >= value * 0.999);
+  return steps.map((step) => step * unit).find((step) => step >= value * 0.999);
 }
 
 /** Lines over the last minutes. `series`: [{name, points: [[agoS, value]]}], null breaks a line. */
@@ -42,7 +42,9 @@ export function overTime(label, series, spanS, format, least = 0) {
   });
   const last = series[0].points.findLast(([, value]) => value !== null);
   const dot = last ? [svg("circle", { class: "now", r: 4, cx: x(spanS - last[0]), cy: y(last[1]) })] : [];
-  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": label }, ...parts, ...ticks, ...paths, ...dot);
+  const told = series[0].points.map(([, value]) => value).filter((value) => value !== null);
+  const words = told.length ? `: now ${format(told.at(-1))}, between ${format(Math.min(...told))} and ${format(Math.max(...told))}` : "";
+  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": `${label}${words}` }, ...parts, ...ticks, ...paths, ...dot);
 }
 
 function ago(seconds) {
@@ -55,7 +57,7 @@ export function bars(label, rows, format) {
   const left = 92;
   const most = Math.max(...rows.map((row) => row.outer), 1e-9);
   const x = (value) => (value / most) * (W - left - 74);
-  return svg("svg", { viewBox: `0 0 ${W} ${rows.length * high + 4}`, class: "chart", role: "img", "aria-label": label },
+  return svg("svg", { viewBox: `0 0 ${W} ${rows.length * high + 4}`, class: "chart", role: "img", "aria-label": `${label}: ${rows.map((row) => `${row.name} ${format(row)}`).join("; ")}` },
     ...rows.flatMap((row, at) => {
       const y = at * high + 4;
       return [
@@ -73,7 +75,7 @@ export function promises(label, rows) {
   const left = 92;
   const most = roundUp(Math.max(...rows.map((row) => Math.max(row.said, Math.min(row.high, 1))), 0.01));
   const x = (share) => left + (Math.sqrt(share / most)) * (W - left - 62);
-  return svg("svg", { viewBox: `0 0 ${W} ${rows.length * high + 22}`, class: "chart", role: "img", "aria-label": label },
+  return svg("svg", { viewBox: `0 0 ${W} ${rows.length * high + 22}`, class: "chart", role: "img", "aria-label": `${label}: ${rows.map((row) => `${row.name} ${percent(row.said)} promised, ${percent(row.real)} of ${row.n} happened`).join("; ")}` },
     ...[0, 0.1, 0.3, 0.6, 1].map((part) => part * most).map((share) => svg("path", { class: "grid", d: `M${x(share)} 2V${rows.length * high}` })),
     ...[0, 0.1, 0.3, 0.6, 1].map((part) => part * most).map((share) => svg("text", { x: x(share), y: rows.length * high + 16, "text-anchor": "middle" }, percent(share))),
     ...rows.flatMap((row, at) => {
@@ -88,45 +90,50 @@ export function promises(label, rows) {
     }));
 }
 
-/** Points on two axes: [{x, y, best, now, words}]; the best are joined. */
+/** Points on two axes: [{x, y, best, now, today, choice, words}]; the best are joined. */
 export function scatter(label, points, xWords, yWords, xFormat, yFormat) {
-  const [h, bottom, left] = [220, 40, 50];
+  const [h, bottom, left, top] = [230, 40, 50, 26];
   const range = (values) => {
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const pad = (high - low) * 0.08 || Math.abs(high) * 0.1 || 1;
-    return [low - pad, high + pad];
+    return [Math.max(low - pad, low < 0 ? -Infinity : 0), high + pad];
   };
   const [xLow, xHigh] = range(points.map((point) => point.x));
   const [yLow, yHigh] = range(points.map((point) => point.y));
   const x = (value) => left + ((value - xLow) / (xHigh - xLow)) * (W - left - RIGHT);
-  const y = (value) => TOP + (1 - (value - yLow) / (yHigh - yLow)) * (h - TOP - bottom);
-  const front = points.filter((point) => point.best).sort((a, b) => a.x - b.x);
-  const ordered = [...points].sort((a, b) => Number(a.now) - Number(b.now));
-  return svg("svg", { viewBox: `0 0 ${W} ${h}`, class: "chart", role: "img", "aria-label": label },
-    svg("path", { class: "axis", d: `M${left} ${TOP}V${h - bottom}H${W - RIGHT}` }),
+  const y = (value) => top + (1 - (value - yLow) / (yHigh - yLow)) * (h - top - bottom);
+  const front = points.filter((point) => point.best).sort((a, b) => a.x - b.x || a.y - b.y);
+  const rank = (point) => (point.now ? 4 : point.choice ? 3 : point.today ? 2 : point.best ? 1 : 0);
+  const ordered = [...points].sort((a, b) => rank(a) - rank(b));
+  const marks = (point) => ["best", "today", "choice", "now"].filter((name) => point[name]).join(" ");
+  return svg("svg", { viewBox: `0 0 ${W} ${h}`, class: "chart", role: "img", "aria-label": `${label}${front.map((point) => point.words).slice(0, 3).join(" | ")}` },
+    svg("path", { class: "axis", d: `M${left} ${top}V${h - bottom}H${W - RIGHT}` }),
     ...[xLow, xHigh].map((value, at) => svg("text", { x: x(value), y: h - bottom + 15, "text-anchor": at ? "end" : "start" }, xFormat(value))),
     ...[yLow, yHigh].map((value, at) => svg("text", { x: left - 6, y: y(value) + (at ? 10 : 0), "text-anchor": "end" }, yFormat(value))),
     svg("text", { x: (W + left) / 2, y: h - 8, "text-anchor": "middle" }, xWords),
-    svg("text", { x: left + 6, y: TOP + 8 }, yWords),
+    svg("text", { x: 2, y: 12 }, yWords),
     svg("path", { class: "front", d: front.map((point, at) => `${at ? "L" : "M"}${x(point.x)} ${y(point.y)}`).join("") }),
-    ...ordered.map((point) => svg("circle", { class: `point${point.best ? " best" : ""}${point.now ? " now" : ""}`, cx: x(point.x), cy: y(point.y), r: point.now ? 6 : 4 },
+    ...ordered.map((point) => svg("circle", { class: `point ${marks(point)}`, cx: x(point.x), cy: y(point.y), r: point.now || point.choice ? 6 : point.today ? 5 : point.best ? 3.6 : 2.6 },
       svg("title", {}, point.words))));
 }
 
-/** An effect with its interval, day by day. */
-export function looks(label, days) {
+/** An effect with its interval, day by day; `planned` is how many days there will be. */
+export function looks(label, days, planned) {
   const values = days.flatMap((day) => [day.low, day.high, 0]);
-  const limit = roundUp(Math.max(...values.map(Math.abs)));
-  const last = Math.max(...days.map((day) => day.day), 1);
-  const x = (day) => LEFT + (day / last) * (W - LEFT - RIGHT);
-  const y = (value) => TOP + (0.5 - value / limit / 2) * (H - TOP - BOTTOM);
+  const limit = roundUp(Math.min(Math.max(...values.map(Math.abs)), 3 * Math.max(...days.slice(-1).flatMap((day) => [day.low, day.high]).map(Math.abs), 0.01)), [1, 1.5, 2, 3, 4, 6, 8, 10]);
+  const end = Math.max(planned - 1, ...days.map((day) => day.day), 1);
+  const x = (day) => LEFT + (day / end) * (W - LEFT - RIGHT);
+  const y = (value) => TOP + (0.5 - Math.max(-1, Math.min(1, value / limit)) / 2) * (H - TOP - BOTTOM);
   const upper = days.map((day) => `${x(day.day)} ${y(day.high)}`);
   const lower = [...days].reverse().map((day) => `${x(day.day)} ${y(day.low)}`);
   const format = (value) => `${value > 0 ? "+" : ""}${percent(value, limit < 0.05 ? 1 : 0)}`;
-  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": label },
-    ...[-1, 0, 1].flatMap((side) => [svg("path", { class: side ? "grid" : "dotted", d: `M${LEFT} ${y(side * limit)}H${W - RIGHT}` }),
-      svg("text", { x: LEFT - 6, y: y(side * limit) + 4, "text-anchor": "end" }, format(side * limit))]),
-    svg("path", { class: "band", d: `M${[...upper, ...lower].join("L")}Z` }),
-    svg("path", { class: "line", d: `M${days.map((day) => `${x(day.day)} ${y(day.effect)}`).join("L")}` }),
-    svg("text", { x: LEFT, y: H - 6 }, "day 1"), svg("text", { x: W - RIGHT, y: H - 6, "text-anchor": "end" }, `day ${last + 1}`));
+  const last = days.at(-1);
+  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img",
+    "aria-label": `Effect on ${label} day by day: ${days.map((day) => `day ${day.day + 1} ${format(day.effect)}, ${format(day.low)} to ${format(day.high)}`).join("; ")}` },
+  ...[-1, 0, 1].flatMap((side) => [svg("path", { class: side ? "grid" : "dotted", d: `M${LEFT} ${y(side * limit)}H${W - RIGHT}` }),
+    svg("text", { x: LEFT - 6, y: y(side * limit) + 4, "text-anchor": "end" }, format(side * limit))]),
+  days.length > 1 ? svg("path", { class: "band", d: `M${[...upper, ...lower].join("L")}Z` }) : svg("path", { class: "range", d: `M${x(last.day)} ${y(last.low)}V${y(last.high)}` }),
+  svg("path", { class: "line", d: `M${days.map((day) => `${x(day.day)} ${y(day.effect)}`).join("L")}` }),
+  svg("circle", { class: "now", r: 4, cx: x(last.day), cy: y(last.effect) }),
+  svg("text", { x: LEFT, y: H - 6 }, "day 1"), svg("text", { x: W - RIGHT, y: H - 6, "text-anchor": "end" }, `day ${end + 1}`));
 }

@@ -14,16 +14,33 @@ const NAMES = {
   glance: "skip", negative: "not for me", effective: "effective", long: "long view",
   finished: "finished", like: "like", follow: "follow", comment: "comment", share: "share", click: "click",
 };
+const METRICS = {
+  watch_per_viewer: "watch time per viewer", views_per_viewer: "views per viewer", watch_per_view: "watch time per view",
+  glance_rate: "skips per view", effective_rate: "effective views", long_rate: "long views", finished_rate: "finished views",
+  like_rate: "likes", positives_rate: "likes, follows, shares", negatives_rate: "“not for me”",
+  sessions_per_viewer: "sessions per viewer", active_days_per_viewer: "active days per viewer", return_rate: "viewers who return",
+};
+const EVERY_MS = 5000;
+const RARE = 6;
 const byId = (id) => document.getElementById(id);
 const charts = {};
+const held = new Map();
+
+/** Whether something is not as it was drawn last; a card that stays as it is keeps its focus. */
+function changed(name, value) {
+  const text = JSON.stringify(value);
+  if (held.get(name) === text) return false;
+  held.set(name, text);
+  return true;
+}
 
 /** A card: one question, one line of answer, one drawing. */
 function question(name, title, wide = false) {
   const answer = node("p", { class: "answer" });
   const drawing = node("div", {}, node("p", { class: "empty" }, "Loading…"));
-  charts[name] = { answer, drawing };
-  return node("section", { class: `question${wide ? " wide" : ""}`, "aria-labelledby": `q-${name}` },
-    node("h2", { id: `q-${name}` }, title), answer, drawing);
+  const heading = node("h2", { id: `q-${name}` }, title);
+  charts[name] = { answer, drawing, title: heading };
+  return node("section", { class: `question${wide ? " wide" : ""}`, id: name, "aria-labelledby": heading.id }, heading, answer, drawing);
 }
 
 function show(name, answer, ...drawing) {
@@ -123,29 +140,94 @@ function wilson(happened, shown) {
   return [Math.max(0, middle - half), Math.min(1, middle + half)];
 }
 
-function drawExperiments(figures) {
-  const found = figures.experiments;
-  show("experiments", found.length ? "" : "", found.length
-    ? node("div", { class: "charts" }, found.map((each) => node("section", {},
-      node("h3", {}, `${short(each.experiment, 40)}: ${short(each.treatment, 30)} on ${short(each.metric, 30)}${each.simulated ? " (simulated)" : ""}`),
-      each.looks.length ? looks(`Effect on ${each.metric}, with an interval good for every look`, each.looks) : nothing("Too few viewers so far."))))
-    : nothing("No experiment has been analysed beside this run. `skipwise experiment analyse ... --out FOLDER` in a folder beside it makes one appear."));
+function drawExperiments({ experiments: found }) {
+  if (!changed("experiments", found)) return;
+  const clear = found.filter((each) => each.looks.length && (each.looks.at(-1).low > 0 || each.looks.at(-1).high < 0));
+  show("experiments", !found.length ? ""
+    : clear.length ? `Clear of chance so far: ${clear.map((each) => `${short(each.treatment, 30)} on ${metricOf(each)}`).join(", ")}.`
+      : "Nothing is clear of chance so far.",
+  found.length ? node("div", { class: "charts" }, found.map((each) => node("section", { class: "seen" },
+    node("h3", {}, `${short(each.experiment, 40)}: ${metricOf(each)}`),
+    node("p", { class: "note" }, `${short(each.treatment, 30)} against ${short(each.control, 30)}${each.simulated ? "; simulated viewers" : ""}. ${saidOf(each)}`),
+    each.looks.length ? looks(metricOf(each), each.looks, each.days) : nothing("Too few viewers so far."))))
+    : nothing("No experiment has been analysed beside this run. `skipwise experiment analyse ... --out FOLDER` in a folder beside it makes one appear."),
+  found.length ? node("p", { class: "legend" }, node("span", {}, "effect"), node("span", { class: "pale" }, "95 % interval, good for every look")) : null);
 }
 
+function metricOf({ metric }) {
+  return METRICS[metric] ?? short(metric.replaceAll("_", " "), 30);
+}
+
+/** The last look in words. */
+function saidOf({ looks: days }) {
+  if (!days.length) return "";
+  const { day, effect, low, high } = days.at(-1);
+  const signed = (value) => `${value > 0 ? "+" : ""}${percent(value, 1)}`;
+  return `After day ${day + 1}: ${signed(effect)} (${signed(low)} to ${signed(high)}).`;
+}
+
+const OUTCOMES = {  // what a trade may name: words, what is better, and how it is written
+  glance: ["skips", "fewer", (value) => percent(value, 1)],
+  watch_s: ["watch time", "more", seconds],
+  effective: ["effective views", "more", (value) => percent(value, 1)],
+  negative: ["“not for me”", "fewer", (value) => percent(value, 2)],
+};
+
 async function drawFront() {
-  const { trials, viewers } = await ask("GET", "/v1/lab/front");
-  show("front", trials.length ? `Predicted for the first ten places of ${viewers} viewers; not measured.` : "",
-    trials.length ? scatter("Predicted skips and watch time by score weights", trials.map((trial) => ({
-      x: trial.glance, y: trial.watch_s, best: trial.best, now: trial.now,
-      words: `avoid skips ${trial.glance_power}, watch time ${trial.watch_power}: ${percent(trial.glance, 1)}, ${seconds(trial.watch_s)}`,
-    })), "predicted skips", "predicted watch time", (value) => percent(value), seconds) : nothing("The state holds no viewer of a log to ask for."),
-    trials.length ? node("p", { class: "legend" }, node("span", {}, "weights in force"), node("span", { class: "good" }, "nothing skips less and is watched longer"), node("span", { class: "soft" }, "others")) : null);
+  const told = await ask("GET", "/v1/lab/front");
+  const { request_id: _, ...rest } = told;
+  if (!changed("front", rest)) return;
+  const { trials } = told;
+  const searched = told.source === "searched";
+  charts.front.title.textContent = searched ? "What can be had for what?" : "What would other weights promise?";
+  const [x, y] = [OUTCOMES[told.improve], OUTCOMES[told.keep]];
+  const known = trials.some((trial) => trial.now);
+  show("front", !trials.length ? "" : searched
+    ? `Real outcomes of the first ${told.at} places of ${told.slates.toLocaleString()} slates that were shown, ordered anew.${known ? "" : " The weights in force now were not tried."}`
+    : `Predicted for the first ${told.at} places of ${told.slates} viewers, not measured: \`skipwise tune\` in a folder beside the run measures it.`,
+  trials.length ? scatter(`${searched ? "Real" : "Predicted"} ${x[0]} and ${y[0]} by score weights; the front: `, trials.map((trial) => ({
+    ...trial, x: trial.improve, y: trial.keep, words: wordsOf(trial, x, y),
+  })), ...[x, y].map(([words, better]) => `${words}: ${better} is better`), x[2], y[2])
+    : nothing("The state holds no viewer of a log to ask for."),
+  trials.length ? node("p", { class: "legend" },
+    known ? node("span", {}, "weights in force") : null,
+    trials.some((trial) => trial.today && !trial.now) ? node("span", { class: "mid" }, "in force when it was searched") : null,
+    trials.some((trial) => trial.choice && !trial.now) ? node("span", { class: "chosen" }, "the choice") : null,
+    node("span", { class: "good" }, "the front"), node("span", { class: "soft" }, "others")) : null,
+  searched ? node("p", { class: "note" }, `${short(told.found, 40)}: ${told.verdict}`) : null,
+  trials.length ? frontTable(trials, x, y) : null);
+}
+
+/** The same in figures, for whoever cannot see or touch the dots. */
+function frontTable(trials, x, y) {
+  const rows = trials.filter((trial) => trial.best || trial.now || trial.today || trial.choice).sort((a, b) => a.improve - b.improve);
+  return node("details", {}, node("summary", {}, `The front in figures (${rows.length})`),
+    node("div", { class: "scrolls", role: "region", tabindex: "0", "aria-label": "The front in figures" }, node("table", {},
+      node("thead", {}, node("tr", {}, [x[0], y[0], "what it is", "weights"].map((words) => node("th", { scope: "col" }, words)))),
+      node("tbody", {}, rows.map((trial) => node("tr", {}, node("td", {}, x[2](trial.improve)), node("td", {}, y[2](trial.keep)),
+        node("td", {}, roleOf(trial)), node("td", {}, node("small", {}, weightsOf(trial)))))))));
+}
+
+function roleOf(trial) {
+  return [trial.now && "in force", trial.today && !trial.now && "in force then", trial.choice && "chosen", trial.best && "on the front"].filter(Boolean).join(", ");
+}
+
+/** The two weights that matter most, in words. */
+function weightsOf({ weights }) {
+  if (!weights) return "";
+  return `avoid skips ${short(String(+weights.glance_power.toFixed(2)), 8)}, watch time ${short(String(+weights.watch_power.toFixed(2)), 8)}`;
+}
+
+function wordsOf(trial, x, y) {
+  return [`${x[2](trial.improve)} ${x[0]}, ${y[2](trial.keep)} ${y[0]}`, weightsOf(trial), roleOf(trial)].filter(Boolean).join("; ");
 }
 
 const said = node("p", { class: "note", role: "status" });
 
 async function drawModels(figures) {
   const models = await ask("GET", "/v1/models");
+  const { request_id: _, ...rest } = models;
+  if (!changed("models", { ...rest, runs: figures.runs })) return;
   const pick = node("select", { id: "run", "aria-label": "A run beside this one" },
     figures.runs.map((run) => node("option", { value: run, selected: run === models.current }, short(run, 60))));
   const change = async (body) => {
@@ -176,20 +258,49 @@ function status(state, words) {
   line.lastChild.textContent = words;
 }
 
+/** Draw a card from its own request; where that fails, the card says so and is tried again. */
+async function fill(name, drawn) {
+  try {
+    await drawn();
+  } catch (problem) {
+    if (!(problem.status >= 0)) console.error(problem);
+    if (!held.has(name)) show(name, "", failed(problem));
+  }
+}
+
+function failed(problem) {
+  return node("p", { class: "empty", role: "alert" }, problem.status === 0
+    ? "No connection to the server; it is tried again." : `It cannot be drawn: ${problem.message}`);
+}
+
 let latest = null;
 
 async function draw() {
   try {
-    latest = await ask("GET", "/v1/lab");
-    drawSpeed(latest);
-    drawPeople(latest);
-    drawPromises(latest);
-    const problems = Object.values(latest.problems);
-    status(problems.length ? "offline" : "live", problems.length ? problems[0] : "live");
-    byId("lead").textContent = `${latest.viewers.toLocaleString()} viewers held in ${(latest.bytes / 1e6).toFixed(1)} MB. Figures of this server since it started, the newest twenty minutes over time.`;
+    const figures = await ask("GET", "/v1/lab");
+    latest = figures;
   } catch (problem) {
-    status("offline", problem.status ? problem.message : "no connection; the figures are old");
+    status("offline", problem.status ? problem.message : latest ? "no connection; the figures are old" : "no connection");
+    if (!latest) Object.keys(charts).forEach((name) => show(name, "", failed(problem)));
+    return;
   }
+  drawSpeed(latest);
+  drawPeople(latest);
+  drawPromises(latest);
+  drawExperiments(latest);
+  const problems = Object.values(latest.problems);
+  status(problems.length ? "offline" : "live", problems.length ? problems[0] : "live");
+  byId("lead").textContent = `${latest.viewers.toLocaleString()} viewers held in ${(latest.bytes / 1e6).toFixed(1)} MB. Figures of this server since it started, the newest twenty minutes over time.`;
+}
+
+let turns = 0;
+
+/** Everything live every few seconds; what asks the model or the disk for more, now and then. */
+async function turn() {
+  if (document.hidden && latest) return;
+  await draw();
+  if (latest && turns % RARE === 0) await Promise.all([fill("models", () => drawModels(latest)), fill("front", drawFront)]);
+  turns += latest ? 1 : 0;
 }
 
 async function start() {
@@ -201,8 +312,10 @@ async function start() {
       facts = await ask("GET", "/v1/page");
     }
   } catch (problem) {
-    status("offline", "no connection");
-    put(byId("charts"), nothing(`The lab cannot be opened: ${problem.message}. Load the page again.`));
+    status("offline", problem.status ? "it cannot be opened" : "no connection");
+    put(byId("charts"), node("div", { class: "empty", role: "alert" },
+      node("p", {}, problem.status ? `The lab cannot be opened: ${problem.message}` : "No connection to the server."),
+      node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")));
     return;
   }
   put(byId("charts"),
@@ -210,12 +323,10 @@ async function start() {
     question("promises", "Does it keep its promises?"), question("rate", "How busy is it?"),
     question("stages", "Where does the time go?"), question("front", "What would other weights promise?"),
     question("models", "Which model answers?", true), question("experiments", "Which variant is better, and since when can one say so?", true));
-  await draw();
-  if (latest) {
-    drawExperiments(latest);
-    await Promise.all([drawModels(latest), drawFront()]).catch((problem) => status("offline", problem.message));
+  for (;;) {
+    await turn();
+    await new Promise((done) => setTimeout(done, EVERY_MS));
   }
-  setInterval(() => !document.hidden && draw(), 5000);
 }
 
 start();
