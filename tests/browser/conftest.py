@@ -11,10 +11,16 @@ from typing import Any
 
 import pytest
 
-from skipwise.features.dataset import Dataset
+from skipwise.cli.experiments import analyse_command
+from skipwise.cli.tuning import tune_command
+from skipwise.experiments.definition import read_definition
+from skipwise.features.dataset import Dataset, iso_day
+from skipwise.loop.closed import loop_settings, run_closed_loop
+from skipwise.model.score import ScoreWeights, save_score_weights
 from skipwise.serving.engine import ServeSettings
 from skipwise.serving.pipeline import SlateSettings
 from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.settings import apply_settings
 from skipwise.simulation.world import WorldSettings
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.running import PATIENT, Client, running
@@ -27,6 +33,23 @@ TASTES = WorldSettings(
     viewers=200, videos=400, authors=80, topics=5, days=3, views_per_viewer_day=16.0,
     taste_strength=3.0, seed=5,
 )  # fmt: skip
+LIVING = WorldSettings(
+    viewers=120, videos=150, authors=20, topics=6, days=4, views_per_viewer_day=12.0,
+    living=True, seed=4,
+)  # fmt: skip
+EXPERIMENT = """
+name = "scores"
+start = 2024-03-08
+days = 3
+control = "control"
+covariate_days = 0
+minimum_viewers = 10
+variants = [
+  {name = "control", share = 0.5, model = "run"},
+  {name = "skips-alone", share = 0.5, model = "run", score = "skip.json"},
+]
+metrics = [{name = "glance_rate", minimum_effect = 0.02}, {name = "watch_per_viewer"}]
+"""
 SERVING = ServiceSettings(
     serving=ServeSettings(clock="log", slate=SlateSettings(explore_share=0.0, per_topic=10)),
     limits=PATIENT.limits,
@@ -112,6 +135,26 @@ def feed(
 ) -> Iterator[Client]:
     """A server of a model that knows next to nothing, for all that does not need more."""
     with served(small_run, small_dataset, tmp_path_factory.mktemp("feed")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def experimented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A server of a run beside which lie an experiment on living viewers and a search."""
+    folder = tmp_path_factory.mktemp("experimented")
+    dataset = prepared_world(folder, LIVING)
+    run = short_run(dataset, folder / "run", "passes_at_most=1", last_day=dataset.days[1] - 2)
+    save_score_weights(folder / "skip.json", ScoreWeights(glance_power=50.0, watch_power=0.0))
+    (folder / "scores.toml").write_text(EXPERIMENT, encoding="utf-8")
+    small = apply_settings(loop_settings(0), {"slate": {"candidates": 30, "explore_share": 0.1}})
+    definition = read_definition(folder / "scores.toml")
+    run_closed_loop(folder / "log", dataset.path, definition, folder / "lived", settings=small)
+    analyse_command(folder / "scores.toml", folder / "lived", folder / "result")
+    last = dataset.days[1]
+    days = iso_day(last - 1), iso_day(last)
+    trade = ["trials=20", "at=2"]
+    tune_command(run.path, *days, folder / "tuned", overrides=trade)
+    with served(run, dataset, tmp_path_factory.mktemp("experimented_state")) as client:
         yield client
 
 

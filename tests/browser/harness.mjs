@@ -21,7 +21,10 @@ export async function open(browser, base, options = {}) {
 
 /** Runs in the page: notes when each card came and when a key was pressed, by its own measure. */
 function watching() {
-  window.noted = { shown: [], pressed: [], longFrames: 0 };
+  window.noted = { shown: [], pressed: [], shifted: 0 };
+  new PerformanceObserver((list) => {
+    for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.noted.shifted += shift.value;
+  }).observe({ type: "layout-shift", buffered: true });
   addEventListener("keydown", () => window.noted.pressed.push(performance.now()), true);
   let last = null;
   new MutationObserver(() => {

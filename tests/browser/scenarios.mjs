@@ -14,6 +14,7 @@ async function hurry(page, ...keys) {
   await page.waitForFunction((number) => window.noted.shown.length >= number, before + 1);
 }
 
+const VIEWPORTS = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Swipe through cards: skip one topic, watch another to its end, others for twelve seconds. */
@@ -45,6 +46,69 @@ async function learns(browser, { base, viewer, skip, watch, cards }) {
   const held = await heldOf(base, viewer);
   await context.close();
   return { problems, held, slates, videos, watchedMs, nextMs, firstMs };
+}
+
+/** Drag through cards with moving scenes; returns the main thread's own time in each frame, ms. */
+async function frames(browser, { base, viewer, swipes }) {
+  const { context, page, problems } = await open(browser, base);
+  await page.goto(`${base}/?viewer=${viewer}`);
+  await cardNow(page).waitFor();
+  const session = await context.newCDPSession(page);
+  const events = [];
+  session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
+  const complete = new Promise((done) => session.on("Tracing.tracingComplete", done));
+  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["cc"] } });
+  const shown = () => page.evaluate(() => window.noted.shown.length);
+  const before = await shown();
+  for (let at = 0; at < swipes; at += 1) {
+    await page.mouse.move(195, 600);
+    await page.mouse.down();
+    for (let y = 570; y >= 300; y -= 30) {
+      await page.mouse.move(195, y);
+      await page.waitForTimeout(10);
+    }
+    await page.mouse.up();
+    await page.waitForTimeout(350);
+  }
+  const swiped = await shown() - before;
+  await session.send("Tracing.end");
+  await complete;
+  const frameMs = events.filter((event) => event.name === "ProxyMain::BeginMainFrame" && event.ph === "X").map((event) => event.tdur / 1000);
+  const shifted = await page.evaluate(() => window.noted.shifted);
+  await context.close();
+  return { problems, frameMs, swiped, shifted };
+}
+
+/** Open the API's description and the lab, and tell what they show; pictures of the lab go to a folder. */
+async function reads(browser, { base, folder }) {
+  const told = {};
+  for (const [size, viewport] of Object.entries(VIEWPORTS)) {
+    const { context, page, problems } = await open(browser, base, { of: { viewport } });
+    await page.goto(`${base}/docs`);
+    await page.locator(".request").first().waitFor();
+    const docs = await page.evaluate(() => ({
+      requests: [...document.querySelectorAll(".request h2 code")].map((code) => code.textContent),
+      types: document.querySelectorAll("[id^='type-']").length,
+      dead: [...document.querySelectorAll("a[href^='#']")].filter((link) => !document.getElementById(link.hash.slice(1))).map((link) => link.hash),
+      wide: document.documentElement.scrollWidth > innerWidth,
+    }));
+    await page.goto(`${base}/lab`);
+    await page.locator(".seen .band").first().waitFor();
+    await page.locator("#front .point.now").waitFor();
+    const lab = await page.evaluate(() => ({
+      titles: [...document.querySelectorAll(".question h2")].map((title) => title.textContent),
+      experiments: [...document.querySelectorAll(".seen")].map((each) => ({
+        said: each.textContent, days: each.querySelector(".line").getAttribute("d").split("L").length,
+      })),
+      front: document.querySelectorAll("#front .point.best").length,
+      wide: document.documentElement.scrollWidth > innerWidth,
+      shifted: window.noted.shifted,
+    }));
+    await page.screenshot({ path: `${folder}/lab-${size}.png`, fullPage: true });
+    told[size] = { problems, docs, lab };
+    await context.close();
+  }
+  return told;
 }
 
 /** Reload in the middle of a view, lose the connection and get it back, and use two tabs. */
@@ -117,11 +181,13 @@ async function measures(browser, { base, viewer }) {
   await page.keyboard.press("n");
   await page.waitForFunction(() => window.noted.shown.length === 8);
   await page.clock.fastForward(3000);
-  await page.evaluate(() => {  // away, and back out of the browser's cache
+  await page.route("**/v1/events", (route) => route.abort(), { times: 1 });
+  await page.evaluate(() => {  // away while nothing arrives, and back out of the browser's cache
     dispatchEvent(new PageTransitionEvent("pagehide", { persisted: true }));
     dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
   });
   await hurry(page, "ArrowDown");  // at once: no second view of the same card
+  await saved(page);  // and yet what was left when the page went is posted now
   await page.clock.fastForward(1000);
   await swipe(page);
   await saved(page);
@@ -221,7 +287,6 @@ async function locked(browser, { base, keys }) {
   return told;
 }
 
-const VIEWPORTS = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
 const STILL = ".scene, .time, .curve .drop, .curve .now, .curve + .note { visibility: hidden }";
 
 /** Take pictures of every state, with answers that are always the same; let axe look at each. */
@@ -275,6 +340,19 @@ async function looks(browser, { base, answers, folder }) {
         await page.locator(".models table").waitFor();
         await page.locator(".point.now").waitFor();
         await look("lab");
+        const before = noted.length;
+        await page.route("**/v1/lab", (route) => route.abort());
+        await page.reload();
+        await page.locator("#skips [role='alert']").waitFor();
+        await look("lab-offline");
+        await page.goto(`${base}/docs`);
+        await page.locator(".request").first().waitFor();
+        await look("docs");
+        await page.route("**/openapi.json", (route) => route.abort());
+        await page.reload();
+        await page.locator(".empty[role='alert']").waitFor();
+        await look("docs-offline");
+        noted.splice(before, noted.length, ...noted.slice(before).filter((each) => !each.includes("ERR_FAILED")));
       }
       problems.push(...noted);
       await context.close();
@@ -283,4 +361,4 @@ async function looks(browser, { base, answers, folder }) {
   return { problems, found };
 }
 
-await run({ learns, survives, measures, keyboard, hostile, locked, looks });
+await run({ learns, frames, reads, survives, measures, keyboard, hostile, locked, looks });

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import statistics
 from collections.abc import Iterator
 from itertools import count
@@ -113,6 +114,50 @@ def test_the_feed_turns_away_from_what_is_skipped_and_towards_what_is_watched(
     assert statistics.median(told["nextMs"]) < 250  # an idle machine: 100; this one has company
 
 
+def test_twenty_swipes_over_moving_scenes_leave_every_frame_room_on_a_phone(
+    feed: Client, play: Play, record_property: Any
+) -> None:
+    """60 a second leave 16.7 ms for script, style, layout, paint and commit: the thread's own time.
+
+    That clock stands still while other programs have the processor.
+    """
+    told = play("frames", base=base_of(feed), viewer="dragging", swipes=20)
+    assert told["problems"] == []
+    assert told["swiped"] == 20
+    frames_ms = sorted(told["frameMs"])
+    assert len(frames_ms) > 200
+    median_ms, late_ms = statistics.median(frames_ms), frames_ms[int(0.95 * len(frames_ms))]
+    record_property("frame, ms, median and 95th", (median_ms, late_ms))
+    print(f"{len(frames_ms)} frames, median {median_ms:.1f} ms, 95th {late_ms:.1f} ms")  # noqa: T201
+    assert median_ms < 1000 / 60 / 1.5
+    assert late_ms < 1000 / 60
+    assert told["shifted"] < 0.01
+
+
+def test_the_lab_shows_a_real_experiment_and_a_real_search_and_the_docs_every_request(
+    experimented: Client, play: Play, tmp_path: Path
+) -> None:
+    told = play("reads", base=base_of(experimented), folder=str(tmp_path))
+    seen = experimented.ask("GET", "/v1/lab")["experiments"]
+    api = experimented.ask("GET", "/openapi.json")
+    for size in ("phone", "desk"):
+        assert told[size]["problems"] == []
+        lab, docs = told[size]["lab"], told[size]["docs"]
+        assert [len(each["looks"]) for each in seen] == [
+            each["days"] for each in lab["experiments"]
+        ]
+        assert max(each["days"] for each in lab["experiments"]) == 3
+        assert all("simulated viewers" in each["said"] for each in lab["experiments"])
+        assert "What can be had for what?" in lab["titles"]
+        assert lab["front"] > 1
+        assert lab["shifted"] < 0.1
+        assert not lab["wide"]
+        assert set(api["paths"]) == {each for each in docs["requests"] if each.startswith("/")}
+        assert docs["types"] == len(api["components"]["schemas"])
+        assert docs["dead"] == []
+        assert not docs["wide"]
+
+
 def test_a_reload_a_lost_connection_and_two_tabs_lose_nothing_and_count_nothing_twice(
     feed: Client, play: Play
 ) -> None:
@@ -126,7 +171,7 @@ def test_only_time_on_screen_counts_and_a_bounce_on_the_way_back_is_no_view(
     feed: Client, play: Play
 ) -> None:
     told = play("measures", base=base_of(feed), viewer="measured")
-    assert told["problems"] == []
+    assert [each for each in told["problems"] if "ERR_FAILED" not in each] == []
     held = told["held"]["events"]
     assert [round(event["watch_s"]) for event in held] == [4, 5, 1, 1, 2, 3, 1]
     first, second, third, first_again, third_again, away, last = held
@@ -213,7 +258,7 @@ def looked(feed: Client, play: Play, tmp_path_factory: pytest.TempPathFactory) -
 def test_axe_finds_nothing_in_any_state_of_both_pages_light_and_dark(looked: Looked) -> None:
     assert {state: found for state, found in looked.found.items() if found} == {}
     assert looked.problems == []
-    assert len(looked.found) == 16
+    assert len(looked.found) == 22
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -228,10 +273,11 @@ def test_the_pictures_are_those_that_were_looked_at(looked: Looked, size: str, s
         assert differs(picture, name) < 0.008, looked.folder / f"{name}.png"
 
 
-@pytest.mark.parametrize("path", ["/", "/lab", "/page/feed.js", "/page/look.css"])
+@pytest.mark.parametrize("path", ["/", "/lab", "/docs", "/page/feed.js", "/page/look.css"])
 def test_the_page_is_held_to_its_own_files(feed: Client, path: str) -> None:
     answer = feed.get(path)
     assert answer.status_code == 200
+    assert not re.search(rb"<script>|<style|\son\w+=|style=", answer.content) or path.endswith("s")
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy
