@@ -53,12 +53,12 @@ function nameIn(schema) {
   return schema?.$ref?.split("/").at(-1) ?? null;
 }
 
-function part(words, schema, schemas) {
+function part(words, schema, schemas, of) {
   const name = nameIn(schema);
   if (!name) return null;
   return node("div", { class: "part" },
     node("h3", {}, `${words}: `, node("a", { href: `#type-${name}` }, name)),
-    fieldsOf(schemas[name], `Fields of ${name}`));
+    fieldsOf(schemas[name], `${words} of ${of}`));
 }
 
 function request(path, method, operation, schemas) {
@@ -66,8 +66,8 @@ function request(path, method, operation, schemas) {
   return node("section", { class: "request", id: operation.operationId, "aria-labelledby": `h-${operation.operationId}` },
     node("h2", { id: `h-${operation.operationId}` }, node("span", { class: `method ${method}` }, method.toUpperCase()), " ", node("code", {}, path)),
     node("p", {}, operation.summary, " ", node("span", { class: "note" }, scope ? `Scope ${scope}.` : "No key needed.")),
-    part("Body", schemaIn(operation.requestBody), schemas),
-    part("Answer", schemaIn(operation.responses["200"]), schemas));
+    part("Body", schemaIn(operation.requestBody), schemas, `${method.toUpperCase()} ${path}`),
+    part("Answer", schemaIn(operation.responses["200"]), schemas, `${method.toUpperCase()} ${path}`));
 }
 
 function refusals(operation) {

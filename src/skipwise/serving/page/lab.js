@@ -113,10 +113,10 @@ function drawPeople(figures) {
   const last = figures.samples.at(-1);
   const skips = windows(figures, (s) => s.views, (a, b) => (b.glances - a.glances) / (b.views - a.views), 5);
   show("skips", last.views ? [node("b", {}, percent(last.glances / last.views)), ` of ${last.views.toLocaleString()} views since the start`] : "",
-    skips.length ? overTime("Share of skips over the last minutes", [{ points: skips }], span, (value) => percent(value), 0.5) : nothing("No views yet. Swipe in the feed, and look again."));
+    skips.length ? overTime("Share of skips over the last minutes", [{ points: skips }], span, (value) => percent(value), 0.5) : nothing(last.views ? "None in the last minutes. Swipe in the feed, and look again." : "No views yet. Swipe in the feed, and look again."));
   const watch = windows(figures, (s) => s.watched, (a, b) => (b.watch_s - a.watch_s) / (b.watched - a.watched), 5);
   show("watch", last.watched ? [node("b", {}, seconds(last.watch_s / last.watched)), " a view since the start"] : "",
-    watch.length ? overTime("Mean watch time over the last minutes", [{ points: watch }], span, (value) => seconds(value), 5) : nothing("No views yet."));
+    watch.length ? overTime("Mean watch time over the last minutes", [{ points: watch }], span, (value) => seconds(value), 5) : nothing(last.watched ? "None in the last minutes." : "No views yet."));
 }
 
 function drawPromises(figures) {
