@@ -57,6 +57,12 @@ class Engine(Protocol):
     """Where tables are computed."""
 
     connection: BaseBackend
+    is_local: bool
+    """Whether its rows are in reach of this process, so that whole columns may be read of it."""
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads of this process may compute."""
 
     def keep(self, name: str, table: Table) -> Table:
         """Compute a table now; it stays until dropped."""
@@ -134,8 +140,16 @@ def open_spark(
 class _DuckDB:
     """Tables lie in the connection's database file, where there is one, compressed."""
 
+    is_local = True
+
     def __init__(self, connection: BaseBackend) -> None:
         self.connection = connection
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads of this process may compute."""
+        found = self.connection.raw_sql("SELECT current_setting('threads')").fetchone()
+        return int(found[0])
 
     def keep(self, name: str, table: Table) -> Table:
         """Compute a table now; it stays until dropped."""
@@ -157,9 +171,16 @@ class _Spark:
     all tables before it, and merely printing it takes the driver's memory.
     """
 
+    is_local = False
+
     def __init__(self, connection: BaseBackend) -> None:
         self.connection = connection
         self._session = connection._session
+
+    @property
+    def num_threads(self) -> int:
+        """How many threads of this process may compute."""
+        return 1
 
     def keep(self, name: str, table: Table) -> Table:
         """Compute a table now; it stays until dropped."""

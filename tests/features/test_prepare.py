@@ -204,8 +204,8 @@ def test_a_video_named_twice_in_the_catalogue_is_refused(
 @pytest.mark.parametrize(
     ("step", "failure", "raised"),
     [
-        ("write_in_spans", OSError(errno.ENOSPC, "No space left on device"), StorageError),
-        ("write_in_spans", RuntimeError("a bug"), RuntimeError),
+        ("write_in_passes", OSError(errno.ENOSPC, "No space left on device"), StorageError),
+        ("write_in_passes", RuntimeError("a bug"), RuntimeError),
         ("write_json", KeyboardInterrupt(), KeyboardInterrupt),
     ],
 )

@@ -187,7 +187,7 @@ def share(form: Form, config: CounterConfig, keep: Keep, asked: Table | None = N
     Raises:
         SettingError: `half_life_days` is too short for a log as long as this.
     """
-    decay = Decay(config.half_life_days, _middle_day(form, config))
+    decay = Decay(config.half_life_days, check_half_life(form, config))
     return Shared(
         _before_of_videos(form, asked, config, decay, keep),
         _today(form, _VIDEO_KEYS, config, keep, carried=("viewer",)) if form.is_live else {},
@@ -358,8 +358,12 @@ def _look_up(table: Table, found: Table, keys: Sequence[str], name: str) -> Tabl
     return joined.select(*table.columns, *values)
 
 
-def _middle_day(form: Form, config: CounterConfig) -> int:
-    """Return the middle of the days that are weighed, refusing more than float64 carries."""
+def check_half_life(form: Form, config: CounterConfig) -> int:
+    """Return the middle of the days that are weighed, refusing more than float64 carries.
+
+    Raises:
+        SettingError: `half_life_days` is too short for a log as long as this.
+    """
     if config.half_life_days is None:
         return 0
     ends = [

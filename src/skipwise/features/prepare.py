@@ -36,6 +36,7 @@ from skipwise.features.describe import Contents, describe
 from skipwise.features.files import write_authors, write_videos, write_viewers
 from skipwise.features.known import add_known_times
 from skipwise.features.sequence import SEQUENCE_ORDER
+from skipwise.features.local_spans import write_in_passes
 from skipwise.features.spans import write_in_spans
 from skipwise.features.steps import Steps, steps
 from skipwise.labels.bulk import label_events
@@ -102,7 +103,8 @@ def prepare(
         videos, categories = _write_catalogues(writer, log, codes, settings.labels, made)
         labels = _count_labels(events)
         counters = _answered(settings.counters, labels)
-        writer.rows |= write_in_spans(
+        write = write_in_passes if made.engine.is_local else write_in_spans
+        writer.rows |= write(
             folder, events, videos, counters, settings.session_gap_s, made, progress
         )
         contents = Contents(

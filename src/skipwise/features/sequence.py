@@ -11,7 +11,9 @@ Reads `known`'s columns and the glance label; is read by `prepare`.
 """
 
 import ibis
+import numpy as np
 from ibis.expr.types import Table
+from numpy.typing import NDArray
 
 SEQUENCE_ORDER = ("viewer", "shown_at_ms", "source_order")
 """Sorting by these, with -1 for an untimed `shown_at_ms`, gives every viewer's sequence."""
@@ -54,6 +56,40 @@ def add_sequence(events: Table, session_gap_s: float) -> Table:
         session_place=_as_int16(timed.ifelse(place, 0)),
         glance_run=_as_int16(timed.ifelse(run, 0)),
     ).drop("_row", "_starts")
+
+
+def places_in_sequence(
+    viewer: NDArray[np.int32],
+    shown_at_ms: NDArray[np.int64],
+    label_glance: NDArray[np.int8],
+    session_gap_s: float,
+) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Find what `add_sequence` does, in rows that stand in sequence already.
+
+    Args:
+        viewer: (N,) each viewer's rows together.
+        shown_at_ms: (N,) -1 where untimed.
+        label_glance: (N,) -1 unknown, 0, 1.
+        session_gap_s: A longer pause between two showings starts a new session, > 0.
+
+    Returns:
+        (N,) place in the session and (N,) length of the run of glances.
+    """
+    row = np.arange(len(viewer))
+    timed = shown_at_ms >= 0
+    starts = np.ones(len(row), dtype=np.bool_)
+    starts[1:] = (viewer[1:] != viewer[:-1]) | (shown_at_ms[:-1] < 0)
+    starts[1:] |= np.diff(shown_at_ms) > round(session_gap_s * 1000)
+    starts &= timed
+    # every timed row has a start of its own viewer before it, or is one
+    session_start = np.maximum.accumulate(np.where(starts, row, 0))
+    broken_at = np.where(label_glance != 1, row, np.where(starts, row - 1, -1))
+    run_start = np.maximum.accumulate(broken_at)
+    place, run = (
+        np.where(timed, np.minimum(row - start, _LONGEST), 0).astype(np.int16)
+        for start in (session_start, run_start)
+    )
+    return place, run
 
 
 def _as_int16(value: ibis.expr.types.IntegerValue) -> ibis.expr.types.IntegerValue:

@@ -73,7 +73,7 @@ def write_in_spans(
     Returns:
         `num_events` and `num_timed_events`, the numbers of rows.
     """
-    spans = viewer_spans(_events_of_viewers(folder), EVENTS_AT_ONCE)
+    spans = viewer_spans(events_of_viewers(folder), EVENTS_AT_ONCE)
     num_events = sum(number for _, _, number in spans)
     names = counter_names(config.counted)
     connection = made.engine.connection
@@ -123,7 +123,8 @@ def viewer_spans(
     return spans
 
 
-def _events_of_viewers(folder: Path) -> NDArray[np.int32]:
+def events_of_viewers(folder: Path) -> NDArray[np.int32]:
+    """Return the number of events of each viewer, in code order, as `viewers.arrow` has them."""
     with pa.memory_map(str(folder / "viewers.arrow")) as source:
         number: NDArray[np.int32] = pa.ipc.open_file(source).read_all()["num_rows"].to_numpy()
         return number.copy()

@@ -10,7 +10,7 @@
 Reads engine tables; is read by `prepare`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table
+from numpy.typing import NDArray
 
 from skipwise.engine import engine_of
 from skipwise.progress import SILENT, Progress
@@ -50,12 +51,24 @@ class RowsFile:
         before = self.num_rows
         for batch in self._engine.batches(table.order_by(list(order))):
             if batch.num_rows:
-                columns = {name: batch.column(name) for name in batch.schema.names}
-                if self._finish is not None:
-                    self._finish(columns)
-                self._writer.write_batch(_fit(columns, self._schema, self._name))
-                self.num_rows += batch.num_rows
+                self.finish_and_put({name: batch.column(name) for name in batch.schema.names})
         return self.num_rows - before
+
+    def finish_and_put(self, columns: dict[str, pa.Array]) -> None:
+        """Append rows that lack the columns which `finish` adds."""
+        if self._finish is not None:
+            self._finish(columns)
+        self.put(columns)
+
+    def put(self, columns: Mapping[str, pa.Array]) -> None:
+        """Append rows as they are, all columns of the schema.
+
+        Raises:
+            OSError: The disk is full or the file cannot be written.
+        """
+        batch = _fit(columns, self._schema, self._name)
+        self._writer.write_batch(batch)
+        self.num_rows += batch.num_rows
 
 
 @contextmanager
@@ -83,17 +96,22 @@ def counters_file(path: Path, names: Sequence[str], connection: BaseBackend) -> 
         names: The K counters in column order; the tables to come have them as float32.
         connection: Where the tables to come live.
     """
-    kind = pa.list_(pa.field("item", pa.float32(), nullable=False), len(names))
-    schema = pa.schema([pa.field("counters", kind, nullable=False)])
+    schema = pa.schema([pa.field("counters", _matrix_type(len(names)), nullable=False)])
 
     def as_matrix(columns: dict[str, pa.Array]) -> None:
         matrix = np.empty((len(columns[names[0]]), len(names)), dtype=np.float32)
         for place, name in enumerate(names):
             matrix[:, place] = columns[name].to_numpy()
-        columns["counters"] = pa.FixedSizeListArray.from_arrays(matrix.reshape(-1), type=kind)
+        columns["counters"] = matrix_column(matrix)
 
     with rows_file(path, schema, connection, as_matrix) as rows:
         yield rows
+
+
+def matrix_column(matrix: NDArray[np.float32]) -> pa.Array:
+    """Return the (N, K) counters of N rows as the column of `counters_file`, not copied."""
+    kind = _matrix_type(matrix.shape[1])
+    return pa.FixedSizeListArray.from_arrays(matrix.reshape(-1), type=kind)
 
 
 def write_rows(
@@ -131,7 +149,11 @@ def write_rows(
     return rows.num_rows
 
 
-def _fit(columns: dict[str, pa.Array], schema: pa.Schema, file_name: str) -> pa.RecordBatch:
+def _matrix_type(num_columns: int) -> pa.DataType:
+    return pa.list_(pa.field("item", pa.float32(), nullable=False), num_columns)
+
+
+def _fit(columns: Mapping[str, pa.Array], schema: pa.Schema, file_name: str) -> pa.RecordBatch:
     arrays = []
     for field in schema:
         array = columns[field.name]
