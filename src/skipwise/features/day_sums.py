@@ -31,7 +31,8 @@ class Fading:
         if self.half_life_days is None:
             return np.ones(len(days))
         table: Sums = np.exp2(-np.arange(int(days.max(initial=0)) + 1) / self.half_life_days)
-        return table[days]
+        weights: Sums = table[days]
+        return weights
 
 
 def sums_before(
@@ -102,4 +103,5 @@ class DaySums:
         code = self._codes[place]
         there = (code >> DAY_BITS == key) & (self._day[place] < day)
         age = np.where(there, day - self._day[place], 0)
-        return self._until[place] * (self._fading.weight(age) * there)[:, None]
+        found: Sums = self._until[place] * (self._fading.weight(age) * there)[:, None]
+        return found

@@ -33,7 +33,7 @@ from skipwise.features.files import events_file
 from skipwise.features.known import DAY_MS
 from skipwise.features.packing import Integers, Sums, verdict_codes
 from skipwise.features.sequence import SEQUENCE_ORDER, places_in_sequence
-from skipwise.features.spans import events_of_viewers, viewer_spans
+from skipwise.features.spans import FORMS, events_of_viewers, viewer_spans
 from skipwise.features.steps import Steps
 from skipwise.features.tally import daily_counts
 from skipwise.features.viewer_counters import SHARED_KEYS, Matrix, Shared, counters_of
@@ -41,13 +41,32 @@ from skipwise.features.write import counters_file, matrix_column
 from skipwise.labels.watch import LABELS
 from skipwise.progress import Progress
 
-EVENTS_AT_ONCE = 262_144
+EVENTS_AT_ONCE = 65_536
 """Events of one span, unless a single viewer has more."""
 
 _DAYS = ("day", "known_day", "known_clock_day", "asked_clock_day")
 
 Given = TypeVar("Given")
 Made = TypeVar("Made")
+
+
+class _Task(NamedTuple):
+    """What is to be done, and where."""
+
+    folder: Path
+    aside: Path
+    """For what is deleted at the end."""
+    events: Table
+    config: CounterConfig
+    first_day: int
+    """What the days of records count from."""
+    made: Steps
+    progress: Progress
+
+    @property
+    def records(self) -> Path:
+        """What counting reads of each event, one after the other."""
+        return self.aside / "records"
 
 
 class _Span(NamedTuple):
@@ -87,58 +106,60 @@ def write_in_passes(
         SettingError: `half_life_days` is too short for a log as long as this.
     """
     check_half_life(event_form(events, videos, config), config)
-    names = counter_names(config.counted)
-    threads = made.engine.num_threads
-    with ExitStack() as stack:
-        aside = Path(stack.enter_context(TemporaryDirectory(dir=folder, prefix="aside-")))
-        first_day = _first_day(events)
-        catalogue = _catalogue(videos)
-        live, nightly = _day_sums(events, catalogue, config, first_day, made)
-        days = DayFiles(aside)
-        spans = _write_events(
-            folder, aside / "records", days, events, config, session_gap_s, first_day, made, progress
-        )
-        num_objectives = len(config.counted)
-        today: dict[int, Today] = {}
-        task = stack.enter_context(
-            progress.task("counting by day", total=len(days.num_asks), unit="days")
-        )
+    with TemporaryDirectory(dir=folder, prefix="aside-") as aside:
+        task = _Task(folder, Path(aside), events, config, _first_day(events), made, progress)
+        days = DayFiles(task.aside)
+        spans = _write_events(task, days, session_gap_s)
+        num_timed = _write_counters(task, spans, _over_all_viewers(task, days, _catalogue(videos)))
+    return {"num_events": sum(span.number for span in spans), "num_timed_events": num_timed}
+
+
+def _over_all_viewers(task: _Task, days: DayFiles, catalogue: Catalogue) -> Shared:
+    live, nightly = _day_sums(task, catalogue)
+    num_objectives = len(task.config.counted)
+    today: dict[int, Today] = {}
+    with task.progress.task("counting by day", total=len(days.num_asks), unit="days") as told:
         counted = _in_order(
             sorted(days.num_asks),
             lambda day: (day, days.count_day(day, SHARED_KEYS, catalogue, num_objectives)),
-            threads,
+            task.made.engine.num_threads,
         )
         for day, of_day in counted:
             today[day] = of_day
-            task.advance()
-        shared = Shared(
-            catalogue=catalogue,
-            live=live,
-            nightly=nightly,
-            today=today,
-            num_objectives=num_objectives,
-            fading=Fading(config.half_life_days),
-        )
+            told.advance()
+    return Shared(
+        catalogue=catalogue,
+        live=live,
+        nightly=nightly,
+        today=today,
+        num_objectives=num_objectives,
+        fading=Fading(task.config.half_life_days),
+    )
+
+
+def _write_counters(task: _Task, spans: list[_Span], shared: Shared) -> int:
+    """Write both forms of the counters; returns how many rows."""
+    names, engine = counter_names(task.config.counted), task.made.engine
+    num_events = sum(span.number for span in spans)
+
+    def count(span: _Span) -> tuple[_Span, tuple[Matrix, Matrix]]:
+        return span, counters_of(_records(task.records, span), span.asks_before, shared)
+
+    with ExitStack() as stack:
         files = [
             stack.enter_context(
-                counters_file(folder / f"counters_{form}.arrow", names, made.engine.connection)
+                counters_file(task.folder / f"counters_{form}.arrow", names, engine.connection)
             )
-            for form in ("day", "event")
+            for form in FORMS
         ]
-        num_events = sum(span.number for span in spans)
-        task = stack.enter_context(
-            progress.task("counting and writing", total=num_events, unit="events")
-        )
-
-        def count(span: _Span) -> tuple[_Span, tuple[Matrix, Matrix]]:
-            return span, counters_of(_records(aside / "records", span), span.asks_before, shared)
-
-        for span, matrices in _in_order(spans, count, threads):
+        what = "counting and writing"
+        told = stack.enter_context(task.progress.task(what, total=num_events, unit="events"))
+        for span, matrices in _in_order(spans, count, engine.num_threads):
             for file, matrix in zip(files, matrices, strict=True):
                 if len(matrix):
                     file.put({"counters": matrix_column(matrix)})
-            task.advance(span.number)
-    return {"num_events": num_events, "num_timed_events": files[0].num_rows}
+            told.advance(span.number)
+    return files[0].num_rows
 
 
 def _first_day(events: Table) -> int:
@@ -160,27 +181,29 @@ def _catalogue(videos: Table) -> Catalogue:
 
 
 def _day_sums(
-    events: Table, catalogue: Catalogue, config: CounterConfig, first_day: int, made: Steps
+    task: _Task, catalogue: Catalogue
 ) -> tuple[dict[str, DaySums], dict[str, DaySums] | None]:
     """Sum what is counted over all viewers: live, and nightly where that is another."""
+    events = task.events
     live = events.mutate(known_day=events.known_clock_day, clock_day=events.known_clock_day)
-    sums = _of_videos(live, catalogue, config, first_day, made)
+    sums = _of_videos(live, task, catalogue)
     ahead = events.filter(events.known_day != events.known_clock_day)
     if not ahead.limit(1).count().to_pyarrow().as_py():
         return sums, None
     nightly = events.mutate(clock_day=events.known_clock_day)
-    return sums, _of_videos(nightly, catalogue, config, first_day, made)
+    return sums, _of_videos(nightly, task._replace(made=task.made.silent()), catalogue)
 
 
-def _of_videos(
-    outcomes: Table, catalogue: Catalogue, config: CounterConfig, first_day: int, made: Steps
-) -> dict[str, DaySums]:
+def _of_videos(outcomes: Table, task: _Task, catalogue: Catalogue) -> dict[str, DaySums]:
+    config, made, first_day = task.config, task.made, task.first_day
     names = sum_names(config.counted)
     daily = made.keep("daily counts of videos", daily_counts(outcomes, ("video",), names))
     rows = daily.to_pyarrow()
     made.drop("daily counts of videos")
     video = rows["video"].to_numpy().astype(np.int64)
-    days = [rows[name].to_numpy().astype(np.int64) - first_day for name in ("known_day", "clock_day")]
+    known, clock = (
+        rows[name].to_numpy().astype(np.int64) - first_day for name in ("known_day", "clock_day")
+    )
     counts: Sums = np.stack([rows[name].to_numpy() for name in names], axis=1).astype(np.float64)
     found = {}
     for key in SHARED_KEYS:
@@ -188,47 +211,40 @@ def _of_videos(
         kept = [np.flatnonzero(each >= 0) for each in keys]
         found[key] = DaySums(
             np.concatenate([each[at] for each, at in zip(keys, kept, strict=True)]),
-            *(np.concatenate([day[at] for at in kept]) for day in days),
+            np.concatenate([known[at] for at in kept]),
+            np.concatenate([clock[at] for at in kept]),
             np.concatenate([counts[at] for at in kept]),
             Fading(config.half_life_days),
         )
     return found
 
 
-def _write_events(
-    folder: Path,
-    records_file: Path,
-    days: DayFiles,
-    events: Table,
-    config: CounterConfig,
-    session_gap_s: float,
-    first_day: int,
-    made: Steps,
-    progress: Progress,
-) -> list[_Span]:
+def _write_events(task: _Task, days: DayFiles, session_gap_s: float) -> list[_Span]:
     """Write `events.arrow`, and set aside what counting reads."""
     spans, first = [], 0
-    viewers = viewer_spans(events_of_viewers(folder), EVENTS_AT_ONCE)
+    viewers = viewer_spans(events_of_viewers(task.folder), EVENTS_AT_ONCE)
     num_events = sum(number for _, _, number in viewers)
     with (
-        events_file(folder, LABELS, made.engine.connection) as rows,
-        records_file.open("wb") as records,
-        progress.task("writing histories", total=num_events, unit="events") as task,
+        events_file(task.folder, LABELS, task.made.engine.connection) as rows,
+        task.records.open("wb") as records,
+        task.progress.task("writing histories", total=num_events, unit="events") as told,
     ):
         for first_viewer, last_viewer, number in viewers:
-            here = events.filter(events.viewer.between(first_viewer, last_viewer))
+            here = task.events.filter(task.events.viewer.between(first_viewer, last_viewer))
             columns = _in_sequence(here.to_pyarrow())
             place, run = places_in_sequence(
-                *(columns[name].to_numpy() for name in ("viewer", "shown_at_ms", "label_glance")),
+                columns["viewer"].to_numpy(),
+                columns["shown_at_ms"].to_numpy(),
+                columns["label_glance"].to_numpy(),
                 session_gap_s,
             )
             columns |= {"session_place": pa.array(place), "glance_run": pa.array(run)}
             rows.finish_and_put(columns)
-            of_span = _record(columns, config, first_day)
+            of_span = _record(columns, task.config, task.first_day)
             of_span.tofile(records)
             spans.append(_Span(first, number, days.add(of_span)))
             first += number
-            task.advance(number)
+            told.advance(number)
     return spans
 
 

@@ -2,9 +2,9 @@
 
     outcomes, asks  ->  Merged  ->  by_key(second key)  ->  Counted: today's words, sums before
 
-- An item is an outcome or an ask; `outer` says of whom and on which day. Of one `outer` and one key,
-  an ask sees the outcomes that stand before it: its day's. What the key counted on its earlier days
-  comes from the same sorted rows.
+- An item is an outcome or an ask; its group says of whom and on which day. Of one group and one
+  key, an ask sees the outcomes that stand before it: its day's. What the key counted on its earlier
+  days comes from the same sorted rows.
 - Sorting is of whole numbers that hold the key and the item's place: nothing else is moved.
 
 Reads `packing` and `day_sums`; is read by the counters of one machine.
@@ -47,8 +47,8 @@ class Counted(NamedTuple):
 
     today: Integers
     """(W, A) of its own day."""
-    before: Sums | None
-    """(A, S) of the days before, decayed; None where it was not asked for."""
+    before: Sums
+    """(A, S) of the days before, decayed; (0, S) where they were not asked for."""
 
 
 def by_key(items: Merged, keys: list[Integers], fading: Fading | None) -> Counted:
@@ -63,7 +63,7 @@ def by_key(items: Merged, keys: list[Integers], fading: Fading | None) -> Counte
     item_bits = max(1, (len(items.ask) - 1).bit_length())
     slot_bits = (len(keys) - 1).bit_length()
     today = np.zeros((items.packing.num_words, items.num_asks), dtype=np.int64)
-    before = None if fading is None else np.zeros((items.num_asks, items.packing.num_sums))
+    before = np.zeros((items.num_asks if fading else 0, items.packing.num_sums))
     for codes in _parts(_sorted(keys, item_bits, slot_bits), item_bits + slot_bits):
         place = (codes >> slot_bits) & ((1 << item_bits) - 1)
         rows = _rows(items, codes >> (item_bits + slot_bits), place)
@@ -77,7 +77,7 @@ def by_key(items: Merged, keys: list[Integers], fading: Fading | None) -> Counte
             row, whose = rows.row[at], ask[at]
             for word in range(len(today)):
                 today[word, whose] += rows.running[word, at] - rows.base[word, row]
-            if before is not None and earlier is not None:
+            if earlier is not None:
                 sums, place_of = earlier
                 before[whose] += sums[place_of[row]]
     return Counted(today, before)

@@ -11,6 +11,7 @@ Reads `events` and `labels`; is read by the command line. `dataset` maps what th
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from ibis import _
 from ibis.backends import BaseBackend
 from ibis.expr.types import Table, Value
 
+from skipwise.engine import engine_of
 from skipwise.errors import EventError
 from skipwise.events.read import EventLog, ReadSettings
 from skipwise.events.schema import FLAGS, SourceDescription
@@ -35,8 +37,8 @@ from skipwise.features.counter_names import CounterConfig, counter_names
 from skipwise.features.describe import Contents, describe
 from skipwise.features.files import write_authors, write_videos, write_viewers
 from skipwise.features.known import add_known_times
-from skipwise.features.sequence import SEQUENCE_ORDER
 from skipwise.features.local_spans import write_in_passes
+from skipwise.features.sequence import SEQUENCE_ORDER
 from skipwise.features.spans import write_in_spans
 from skipwise.features.steps import Steps, steps
 from skipwise.labels.bulk import label_events
@@ -96,7 +98,7 @@ def prepare(
     settings = settings or settings_of(log.description)
     check_replaceable(out, "dataset.json", "a prepared dataset")
     span = _span(log.events)
-    with replace_folder(out) as folder, steps(connection, progress, _num_steps(log)) as made:
+    with replace_folder(out) as folder, _steps(log, connection, progress) as made:
         codes = make_codes(log.events, log.videos, log.viewers, made.keep)
         events = _code_events(log, codes, span, settings, made)
         writer = _Writer(folder, connection, progress)
@@ -140,10 +142,14 @@ class _Writer:
     rows: dict[str, int] = field(default_factory=dict)
 
 
-def _num_steps(log: EventLog) -> int:
+def _steps(
+    log: EventLog, connection: BaseBackend, progress: Progress
+) -> AbstractContextManager[Steps]:
     """Count the tables that will be kept: codes, events, labels, catalogues, counters."""
     extras = (*log.description.video_extras, *log.description.viewer_extras)
-    return 5 + 2 + 5 + 2 + 15 + sum(extra.kind == "categorical" for extra in extras)
+    of_counters = 1 if engine_of(connection).is_local else 15
+    total = 5 + 2 + 5 + 2 + of_counters + sum(extra.kind == "categorical" for extra in extras)
+    return steps(connection, progress, total)
 
 
 def _span(events: Table) -> _Span:

@@ -1,6 +1,6 @@
 """Both forms of the counters of some viewers' events, in whole columns.
 
-    records of some viewers, Shared  ->  counters_of  ->  (A, K) as of the day, (A, K) as of the event
+    records of some viewers, Shared  ->  counters_of  ->  (A, K) as of the day, and of the event
 
 - What these counters mean stands in `counters`, as expressions for any engine; a test holds both to
   the same numbers. Here each key is one sort of whole numbers and a few running sums.
@@ -92,16 +92,12 @@ def _before_of_shared(key: str, asks: Records, shared: Shared) -> tuple[Sums, Su
     return nightly, live
 
 
-def _looked_up(
-    sums: DaySums, key: str, asks: Records, column: str, catalogue: Catalogue
-) -> Sums:
+def _looked_up(sums: DaySums, key: str, asks: Records, column: str, catalogue: Catalogue) -> Sums:
     day = asks[column].astype(np.int64)
-    found = None
-    for keys in catalogue.keys(key, asks["video"]):
-        part = sums.look_up(keys, day)
-        found = part if found is None else found + part
-    assert found is not None
-    return found
+    first, *others = (sums.look_up(keys, day) for keys in catalogue.keys(key, asks["video"]))
+    for other in others:
+        first += other
+    return first
 
 
 def _today_of_shared(
@@ -150,7 +146,6 @@ class _Viewers:
         """Return (A, S) sums of a key as of the day, and as of the event."""
         counted = by_key(self._items, self._keys(key, self._row), self._shared.fading)
         nightly = counted.before
-        assert nightly is not None
         live = self._items.packing.counts(counted.today, into=nightly.copy())
         if self._other_viewers.any():
             self._count_anew(key, nightly)
@@ -205,9 +200,7 @@ class _Viewers:
         return self._shared.catalogue.keys(beside, self._records["video"][rows])
 
 
-def _when(
-    viewer: Integers, day: NDArray[np.integer], moment: NDArray[np.integer]
-) -> Integers:
+def _when(viewer: Integers, day: NDArray[np.integer], moment: NDArray[np.integer]) -> Integers:
     """Write viewer, day and moment into one number that rises with them; its last bit is 0."""
     whose = (viewer.astype(np.int64) << DAY_BITS) | day
     return ((whose << MOMENT_BITS) | moment) << 1
