@@ -7,6 +7,7 @@ command goes on.
 
     DATA=folder    KuaiRand-Pure as published, or a prepared dataset (../shared/data/kuairand-pure)
     TABLES=a,b     only these tables                SEEDS=0,1,2
+                   planted:NAME is a table's cells on the simulated world, the encoder alone
     SHORT=1        preset tiny, 2 passes, one seed
     BUDGET=words   settings that every cell has, as in "passes_at_most=2 refit=false"
 
@@ -145,8 +146,8 @@ def main() -> None:
     report = Report(seeds=seeds, size=size, budget=budget)
     for name in chosen:
         started = time.monotonic()
-        if name == "planted":
-            bench, cells = replace(_planted_bench(), out=KEPT), PLANTED
+        if name.startswith("planted"):
+            bench, cells = _planted_bench(), _planted_cells(name)
         else:
             bench, cells = _real_bench(size, budget, p1=name == "p1"), _cells(name)
         print(f"\n== {name}, preset {bench.size} {' '.join(bench.budget)}, seeds {seeds}")
@@ -245,6 +246,23 @@ def _shown(figures: Mapping[str, Any]) -> Iterable[str]:
 
 def _cells(name: str) -> tuple[Cell, ...]:
     return (replace(OURS, mode="window"),) if name == "p1" else TABLES[name]
+
+
+def _planted_cells(name: str) -> tuple[Cell, ...]:
+    """Return the cells of `planted`, or of `planted:TABLE`: the encoder alone, live."""
+    table = name.partition(":")[2]
+    if not table:
+        return PLANTED
+    return tuple(
+        replace(cell, words=_with_last_word((*ENCODER_ALONE, *cell.words)), mode="progressive")
+        for cell in TABLES[table]
+        if not cell.baseline
+    )
+
+
+def _with_last_word(words: Iterable[str]) -> tuple[str, ...]:
+    """Return each setting once, as it was said last."""
+    return tuple({word.partition("=")[0]: word for word in words}.values())
 
 
 def _real_bench(size: str, budget: tuple[str, ...], *, p1: bool) -> Bench:
