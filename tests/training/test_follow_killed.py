@@ -51,6 +51,7 @@ def killed_at_random(words: list[str], out: Path, seed: int) -> int:
             time.sleep(0.01)
         time.sleep(rng.uniform(0.0, 0.7))
         if process.poll() is not None:
+            finished(process)
             break
         process.send_signal(signal.SIGKILL)
         process.communicate()
