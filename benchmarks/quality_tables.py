@@ -124,16 +124,15 @@ def _curve(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _ladder(rows: list[dict[str, Any]]) -> list[str]:
+    """Figures by viewer of long views; primary = (GAUC + nDCG@5) / 2."""
     if rows[0]["table"] != "p1":
         return []
-    found = rows[0]["figures"]
-    return [
-        "",
-        *(
-            f"{name}: {found[f'viewer/{name}']['value']:.4f}"
-            for name in ("gauc", "ndcg", "primary")
-        ),
+    names = ("gauc", "ndcg", "primary")
+    cells = [
+        [row["cell"], *(_short(row["figures"].get(f"viewer/{name}")) for name in names)]
+        for row in rows
     ]
+    return ["", *map(_line, [["", *names], ["---"] * 4, *cells])]
 
 
 def _plot(rows: list[dict[str, Any]]) -> Figure:
