@@ -206,7 +206,9 @@ def pooled(worlds: Sequence[Mapping[str, Any]], arm: str, metric: str) -> dict[s
     w = error**-2.0
     fixed = np.average(effect, weights=w)
     q = float((w * (effect - fixed) ** 2).sum())
-    spread = max(0.0, (q - (len(own) - 1)) / (w.sum() - (w**2).sum() / w.sum())) if q else 0.0
+    spread = 0.0  # of one world nothing is known of how worlds differ
+    if len(own) > 1:
+        spread = max(0.0, (q - (len(own) - 1)) / (w.sum() - (w**2).sum() / w.sum()))
     w = 1 / (error**2 + spread)
     value, half = float(np.average(effect, weights=w)), 1.959964 / math.sqrt(w.sum())
     clear = abs(value) > half

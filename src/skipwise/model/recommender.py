@@ -172,7 +172,7 @@ class Recommender(nn.Module):
         asked_MJ = torch.cat([inputs.context_MD, inputs.viewers_MD], 1)
         counted_MK = self.counter_states(counters_MF)
         features: Tensor | SharedFeatures
-        if len(asked_MJ) < len(read_MI):
+        if asked_MJ.shape[0] == 1 and not self.training:
             features = SharedFeatures(read_MI, asked_MJ, counted_MK)
         else:
             features = self.dropout(torch.cat([read_MI, asked_MJ, counted_MK], 1))
