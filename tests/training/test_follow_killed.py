@@ -22,8 +22,8 @@ from skipwise.training.checkpoint import MODEL_FILE
 from tests.training.test_follow import same
 from tests.training.trained import short_run
 
-KILLS = int(os.environ.get("SKIPWISE_KILLS", "2"))
-"""Each costs a start of the trainer."""
+KILLS = int(os.environ.get("SKIPWISE_KILLS", "1"))
+"""Of a run; each costs a start of the trainer. SKIPWISE_KILLS=4 is the long form."""
 
 
 def command(words: list[str], out: Path) -> "subprocess.Popen[bytes]":
