@@ -262,6 +262,35 @@ async function hostile(browser, { base, key, viewer, videos, shot }) {
   return { problems, seen, caught };
 }
 
+/** Watch as one viewer, then as another; tell whose slates the posted events name. */
+async function switches(browser, { base, viewers }) {
+  const { context, page, problems } = await open(browser, base, { of: { viewport: { width: 390, height: 844 } } });
+  const asked = {}, posted = [];
+  page.on("response", async (response) => {
+    if (!response.url().endsWith("/v1/feed")) return;
+    asked[(await response.json()).request_id] = response.request().postDataJSON().viewer_id;
+  });
+  page.on("request", (request) => {
+    if (request.url().endsWith("/v1/events")) posted.push(...request.postDataJSON().events);
+  });
+  await page.goto(`${base}/?viewer=${viewers[0]}`);
+  for (const viewer of viewers) {
+    if (viewer !== viewers[0]) {
+      await page.locator("#who").click();
+      await page.locator("#viewer-id").fill(viewer);
+      await page.keyboard.press("Enter");
+    }
+    await page.locator("#who", { hasText: viewer }).waitFor();
+    await page.waitForTimeout(1500);
+    for (let at = 0; at < 2; at += 1) {
+      await page.keyboard.press("ArrowDown");
+      await page.waitForTimeout(900);
+    }
+  }
+  await context.close();
+  return { problems, asked, posted };
+}
+
 /** Ask a server with keys for its feed, with a key for the feed and with one for everything. */
 async function locked(browser, { base, keys }) {
   const told = {};
@@ -276,6 +305,7 @@ async function locked(browser, { base, keys }) {
     if (!disabled) {
       const order = () => page.locator(".next-up li").evaluateAll((rows) => rows.map((row) => row.dataset.video));
       const before = await order();
+      await page.locator(".weights output", { hasText: "150" }).waitFor();
       await page.locator("#weight-watch_power").fill("2");
       await page.locator("#weight-glance_power").fill("0");
       await page.locator(".weights [role='status']", { hasText: "in force" }).waitFor();
@@ -361,4 +391,4 @@ async function looks(browser, { base, answers, folder }) {
   return { problems, found };
 }
 
-await run({ learns, frames, reads, survives, measures, keyboard, hostile, locked, looks });
+await run({ learns, frames, reads, survives, switches, measures, keyboard, hostile, locked, looks });

@@ -181,6 +181,16 @@ def test_only_time_on_screen_counts_and_a_bounce_on_the_way_back_is_no_view(
     assert (first["feedback"], third["feedback"]) == ("liked", "negative")
 
 
+def test_a_view_belongs_to_who_watched_and_to_their_own_slate(feed: Client, play: Play) -> None:
+    viewers = ["first-of-two", "second-of-two"]
+    told = play("switches", base=base_of(feed), viewers=viewers)
+    assert told["problems"] == []
+    whose = [(each["viewer_id"], told["asked"][each["request_id"]]) for each in told["posted"]]
+    assert {viewer for viewer, _ in whose} == set(viewers)
+    assert len(whose) >= 4
+    assert all(viewer == asked for viewer, asked in whose)
+
+
 def test_everything_can_be_done_with_the_keyboard_alone(feed: Client, play: Play) -> None:
     told = play("keyboard", base=base_of(feed), viewer="keys-only-viewer")
     assert told["problems"] == []
@@ -229,6 +239,8 @@ def test_titles_and_authors_are_shown_as_text_whatever_they_hold(
 
 
 def test_the_score_is_changed_with_the_admin_key_only(locked: Locked, play: Play) -> None:
+    found = {"negative_power": 150.0}  # as a search finds, beyond what the slider reaches
+    locked.client.ask("PUT", "/v1/score", found)
     told = play("locked", base=base_of(locked.client), keys=locked.keys)
     assert told["viewer"]["disabled"]
     assert "admin scope" in told["viewer"]["words"]
@@ -236,6 +248,7 @@ def test_the_score_is_changed_with_the_admin_key_only(locked: Locked, play: Play
     before, after = told["admin"]["next"]
     assert before != after
     assert locked.client.ask("GET", "/v1/score")["weights"]["watch_power"] == 2.0
+    assert locked.client.ask("GET", "/v1/score")["weights"]["negative_power"] == 150.0
     assert told["viewer"]["problems"] == told["admin"]["problems"] == []
 
 

@@ -47,6 +47,7 @@ class Feed {
     this.viewerId = viewerId;
     this.past = [];
     this.at = -1;
+    this.next = null;  // it was the viewer's before
     this.picker.show(viewerId);
     this.learnt.begin();
     this.guide.begin(viewerId);
@@ -178,6 +179,7 @@ class Feed {
     const sentAt = performance.now();
     return this.outbox.flush()
       .then(() => {
+        if (queue !== this.queue) return null;
         this.learnt.kept(row.event_id, performance.now() - sentAt);
         this.guide.kept(left.entry, row, this.glanceMs);
         return queue.ask();

@@ -19,6 +19,7 @@ export class Weights {
   constructor(feed) {
     this.feed = feed;
     this.inputs = new Map();
+    this.moved = new Set();
     this.next = node("ol", { class: "next-up" });
     this.words = node("p", { class: "note", role: "status" });
     const mayChange = feed.scopes.has("admin");
@@ -50,6 +51,7 @@ export class Weights {
     const value = node("output", { for: id }, "–");
     const input = node("input", { type: "range", id, min: least, max: most, step, oninput: () => {
       value.textContent = input.value;
+      this.moved.add(name);
       clearTimeout(this.timer);
       this.timer = setTimeout(() => this.#put(this.#wanted()), 80);
     } });
@@ -67,28 +69,33 @@ export class Weights {
 
   #show(weights) {
     this.weights = weights;
+    this.moved.clear();
     for (const [name, { input, value }] of this.inputs) {
       const [outer, inner] = name.split(".");
-      input.value = inner ? weights[outer][inner] : weights[outer];
-      value.textContent = input.value;
+      const weight = inner ? weights[outer][inner] : weights[outer];
+      input.value = weight;
+      value.textContent = String(Number(weight.toFixed(3)));  // also where no slider reaches
     }
   }
 
+  /** What is in force, but for what was moved: a slider is coarser and shorter than a weight may be. */
   #wanted() {
     const weights = structuredClone(this.weights);
-    for (const [name, { input }] of this.inputs) {
+    for (const name of this.moved) {
+      const { input } = this.inputs.get(name);
       const [outer, inner] = name.split(".");
       if (inner) weights[outer][inner] = Number(input.value);
       else weights[outer] = Number(input.value);
     }
+    this.moved.clear();
+    this.weights = weights;
     return weights;
   }
 
   async #put(weights) {
     try {
       const told = await ask("PUT", "/v1/score", weights);
-      this.weights = told.weights;
-      if (!Object.keys(weights).length) this.#show(told.weights);
+      if (!this.moved.size) this.#show(told.weights);  // else a slider has been moved since
       await this.feed.renew();
       this.words.textContent = `Weights version ${told.version} in force.`;
     } catch (problem) {
