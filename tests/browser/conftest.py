@@ -17,9 +17,9 @@ from skipwise.experiments.definition import read_definition
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.loop.closed import loop_settings, run_closed_loop
 from skipwise.model.score import ScoreWeights, save_score_weights
-from skipwise.serving.engine import ServeSettings
 from skipwise.serving.pipeline import SlateSettings
 from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.settings import apply_settings
 from skipwise.simulation.world import WorldSettings
 from skipwise.training.checkpoint import TrainedRun

@@ -8,8 +8,8 @@ import torch
 
 from skipwise.features.dataset import Dataset
 from skipwise.model.predict import viewer_vectors
-from skipwise.model.request import embed_all, retrieval_vectors, vector_width
 from skipwise.model.retrieval import log_chance, retrieval_loss, sampled_softmax
+from skipwise.model.video_vectors import embed_all, retrieval_vectors, vector_width
 from tests.models import LIVE, Untrained, untrained
 from tests.worlds import days_of, with_other_outcomes, with_other_videos
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from skipwise.features.stretches import Context, Stretches, read_stretches
 from skipwise.features.view import View
-from skipwise.model.request import Array, Candidates, History, Request, embed_all
+from skipwise.model.request import Array, Candidates, History, Request
+from skipwise.model.video_vectors import embed_all
 from tests.models import Untrained
 
 

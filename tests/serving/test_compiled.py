@@ -8,8 +8,8 @@ import pytest
 
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
-from skipwise.serving.engine import ServeSettings
 from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import StateSettings
 from skipwise.serving.wire import Event, EventBatch, RankRequest

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from skipwise.features.dataset import Dataset
-from skipwise.serving.engine import ServeSettings
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.seed import now_ms
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import StateSettings, open_store
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.running import Client, event

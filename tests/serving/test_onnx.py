@@ -9,9 +9,10 @@ import pytest
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
 from skipwise.model.request import Array
-from skipwise.serving.engine import Engine, ServeSettings
+from skipwise.serving.engine import Engine
 from skipwise.serving.models import Served, prove
 from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import StateSettings
 from skipwise.serving.wire import Event, EventBatch, RankRequest

@@ -11,7 +11,7 @@ from skipwise.features.popularity import popularity_by_day
 from skipwise.features.stretches import plan_stretches
 from skipwise.features.view import View
 from skipwise.model.predict import viewer_vectors
-from skipwise.model.request import embed_all, retrieval_vectors
+from skipwise.model.video_vectors import embed_all, retrieval_vectors
 from skipwise.serving import retrieval
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.engine import Engine

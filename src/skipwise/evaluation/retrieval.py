@@ -40,7 +40,7 @@ from skipwise.features.popularity import popularity_by_day
 from skipwise.features.stretches import Plan, plan_stretches
 from skipwise.features.view import View
 from skipwise.model.predict import viewer_vectors
-from skipwise.model.request import embed_all, retrieval_vectors
+from skipwise.model.video_vectors import embed_all, retrieval_vectors
 from skipwise.progress import SILENT, Progress
 from skipwise.training.checkpoint import TrainedRun
 

@@ -24,10 +24,11 @@ from skipwise.experiments.definition import Definition
 from skipwise.features.dataset import Dataset
 from skipwise.features.known import clock_day_of
 from skipwise.model.score import ScoreWeights, load_score_weights
-from skipwise.serving.engine import Engine, ServeSettings
+from skipwise.serving.engine import Engine
 from skipwise.serving.line_up import Models
 from skipwise.serving.models import load_model
 from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import open_store
 from skipwise.serving.wire import EventBatch, FeedRequest, Slate
 

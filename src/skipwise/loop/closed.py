@@ -29,7 +29,7 @@ from skipwise.experiments.definition import Definition
 from skipwise.loop.arms import open_arms
 from skipwise.loop.days import Clock, Columns, Loop
 from skipwise.progress import SILENT, Progress
-from skipwise.serving.engine import ServeSettings
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.settings import apply_settings
 from skipwise.simulation.living import LivingViewers
 from skipwise.simulation.log import BLOCK_VIEWS

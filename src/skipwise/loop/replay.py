@@ -31,8 +31,9 @@ from skipwise.features.prepare import PrepareSettings, prepare
 from skipwise.labels.watch import LabelConfig, glance
 from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.progress import SILENT, Progress
-from skipwise.serving.engine import Engine, ServeSettings
+from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import open_store
 from skipwise.serving.wire import RankRequest
 from skipwise.settings import apply_settings

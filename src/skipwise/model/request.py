@@ -6,7 +6,7 @@
 
 - Every number comes from training's own modules: a form only lays one request out as a batch of one
   stretch whose every event has arrived. Equal to `predict_rows` up to rounding.
-- A video enters as its vector (`embed_all`), made once when it is posted, beside the codes that
+- A video enters as its vector (`video_vectors`), made once when it is posted, beside the codes that
   tell what it shares with the past.
 - Events may be padded at the end (`valid` False); padding changes nothing. A form is a pure
   function of flat tensors, so that it can be exported.
@@ -18,14 +18,12 @@ Reads `recommender`; is read by serving. No I/O.
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from skipwise.features.vocabulary import Catalogue
-from skipwise.model.batch import ContextBatch, video_batch
+from skipwise.model.batch import ContextBatch
 from skipwise.model.inputs import Inputs
 from skipwise.model.reading import NUM_GROUPS, Reading, visible_window
 from skipwise.model.recommender import Recommender, Scores, SharedCodes, matches, topic_rows
@@ -42,7 +40,7 @@ class History:
     """A viewer's last events that have arrived, oldest first: up to `EncoderSettings.reach`."""
 
     vectors: Array
-    """(T, D + r) float32, from `embed_all`."""
+    """(T, D + r) float32, from `video_vectors.embed_all`."""
     video: Array
     """(T,) int64, any code that is equal if, and only if, the video is the same."""
     author: Array
@@ -99,7 +97,7 @@ class Candidates:
     """Videos to rank for one request."""
 
     vectors: Array
-    """(C, D + r) float32, from `embed_all`."""
+    """(C, D + r) float32, from `video_vectors.embed_all`."""
     video: Array
     """(C,) int64, codes as in `History`."""
     author: Array
@@ -341,46 +339,6 @@ def one_request(
         time_s_BT=time_s_T.unsqueeze(0),
         requested_s_BC=requested_s.view(1, 1),
     )
-
-
-@torch.no_grad()
-def retrieval_vectors(model: Recommender, vectors: Array) -> Array:
-    """Turn (V, D + r) video vectors of `embed_all` into those of the retrieval head, (V, R + r)."""
-    width = model.settings.width
-    return np.concatenate(
-        [
-            model.retrieval.videos(
-                torch.from_numpy(part[:, :width]), torch.from_numpy(part[:, width:])
-            ).numpy()
-            for part in np.array_split(vectors, max(1, len(vectors) // 8192))
-        ]
-    )
-
-
-def vector_width(model: Recommender) -> int:
-    """Return how many numbers `embed_all` gives a video: D + r."""
-    return model.settings.width + model.settings.retrieval.co_watched
-
-
-@torch.no_grad()
-def embed_all(model: Recommender, catalogue: Catalogue, rows: Array | None = None) -> Array:
-    """Make the vectors of videos as serving holds them.
-
-    Args:
-        model: In evaluation mode.
-        catalogue: In the model's indices.
-        rows: (V,) catalogue rows; None = all.
-
-    Returns:
-        (V, D + r) float32: the embedding, and the retrieval head's fixed vector.
-    """
-    chosen = np.arange(len(catalogue.video)) if rows is None else rows
-    pieces = []
-    for part in np.array_split(chosen, max(1, len(chosen) // 8192)):
-        videos = video_batch(catalogue, part)
-        fixed = model.retrieval.co_watched[videos.video]
-        pieces.append(torch.cat([model.inputs.embed_videos(videos), fixed], 1).numpy())
-    return np.concatenate(pieces)
 
 
 class _OneRequest(Reading):

@@ -25,7 +25,7 @@ from skipwise.features.known import DAY_MS
 from skipwise.features.vocabulary import FIRST, TOPICS_AT_MOST, UNSEEN, Catalogue, Vocabulary
 from skipwise.labels.watch import LabelConfig, duration_bucket
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import embed_all, vector_width
+from skipwise.model.video_vectors import embed_all, vector_width
 from skipwise.serving.names import Names, name_of
 
 STRANGERS = 1024
@@ -169,6 +169,14 @@ class LiveCatalogue:
     def knows(self, video_id: str) -> bool:
         """Say whether a video is in the catalogue."""
         return video_id in self._code_of_id
+
+    def dated(self, facts: VideoFacts, now_ms: int) -> VideoFacts:
+        """Return the facts with an upload time: theirs, the one held, or now."""
+        if facts.uploaded_at_ms is not None:
+            return facts
+        code = self._code_of_id.get(facts.video_id)
+        held_ms = -1 if code is None else int(self.uploaded_at_ms[code])
+        return msgspec.structs.replace(facts, uploaded_at_ms=held_ms if held_ms >= 0 else now_ms)
 
     def topic_codes(self, code: int) -> tuple[int, ...]:
         """Return the distinct topics of a video."""

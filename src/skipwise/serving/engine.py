@@ -7,13 +7,14 @@
 - What cannot be had is done without, and said: `degraded` of a slate, `problems` for `/ready`.
 - Time comes from a clock that is given; a viewer's own time never goes back.
 
-Reads `intake`, `models`, `pipeline` and `state`; is read by `worker`. `opening` makes one.
+Reads `intake`, `models`, `pipeline`, `state` and `serve_settings`; is read by `worker`. `opening`
+makes one.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,22 +29,14 @@ from skipwise.serving.intake import Intake, day_of, hour_of
 from skipwise.serving.line_up import LINE_UP, Models
 from skipwise.serving.metrics import Promise, Promises, count_view, timed
 from skipwise.serving.models import Served
-from skipwise.serving.negatives import NegativeSettings
 from skipwise.serving.past import Past, known_outcomes
-from skipwise.serving.pipeline import (
-    FEED,
-    RANK,
-    Encodings,
-    Situation,
-    SlateSettings,
-    Step,
-    items_of,
-)
+from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, Step, items_of
 from skipwise.serving.retrieval import ONE_LIST_BELOW
 from skipwise.serving.rows import Ask
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.showing import described
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world
-from skipwise.serving.state.store import START, StateSettings, Store
+from skipwise.serving.state.store import START, Store
 from skipwise.serving.trial import Tally
 from skipwise.serving.variants import EXPERIMENT_DOCUMENT, Variants
 from skipwise.serving.wire import (
@@ -73,27 +66,6 @@ FUTURE_MS = 5 * 60_000
 _LAST_KNOWN, _PROMISED = 2000, 20  # viewers; places whose chances are held against what happens
 SNAPSHOT_EVERY = 20_000
 """Lines of the log after which the world is written down."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServeSettings:
-    """Everything a server may be told; `skipwise serve ... key=value`."""
-
-    state: StateSettings = field(default_factory=StateSettings)
-    slate: SlateSettings = field(default_factory=SlateSettings)
-    negatives: NegativeSettings = field(default_factory=NegativeSettings)
-    backend: Literal["eager", "onnx", "compiled"] = "eager"
-    """Who runs the network; the command asks for onnx unless told otherwise. `compiled` is
-    AOTInductor's, which wants a C++ compiler."""
-    seed: int = 0
-    """Of what is explored."""
-    clock: Literal["now", "log"] = "now"
-    """What time it is: the system's, or, for a log of the past, going on from where it ended."""
-    encoded_viewers: int = 2000
-    """Encoded pasts a process holds, so that a viewer's next request need not encode them again:
-    about 60 kB each at a history of 200."""
-    variants: tuple[str, ...] = ("current", "canary")
-    """What an event may name as its variant."""
 
 
 Clock = Callable[[], int]
@@ -200,7 +172,7 @@ class Engine:
             StateError: The state is out of reach.
             StorageError: The disk is full.
         """
-        videos = [self._dated(facts) for facts in videos]
+        videos = [self.world.catalogue.dated(facts, self.clock()) for facts in videos]
         self.store.put_all(
             [
                 (
@@ -212,16 +184,6 @@ class Engine:
             ]
         )
         self.catch_up()
-
-    def _dated(self, facts: VideoFacts) -> VideoFacts:
-        catalogue = self.world.catalogue
-        if facts.uploaded_at_ms is not None:
-            return facts
-        held_ms = -1
-        if catalogue.knows(facts.video_id):
-            held_ms = int(catalogue.uploaded_at_ms[catalogue.code(facts.video_id)])
-        at_ms = held_ms if held_ms >= 0 else self.clock()
-        return msgspec.structs.replace(facts, uploaded_at_ms=at_ms)
 
     def score(self) -> tuple[int, dict[str, Any]]:
         """Return the score's version and weights."""

@@ -27,7 +27,8 @@ from torch.export import Dim
 from skipwise.errors import RunError
 from skipwise.features.vocabulary import TOPICS_AT_MOST
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import Array, EncodeForm, FindForm, RankForm, vector_width
+from skipwise.model.request import Array, EncodeForm, FindForm, RankForm
+from skipwise.model.video_vectors import vector_width
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
 from skipwise.storage import replace_folder, write_json
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description

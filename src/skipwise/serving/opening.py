@@ -16,11 +16,12 @@ from skipwise.errors import SettingError, StateError
 from skipwise.features.known import clock_day_of
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.catalogue import LiveCatalogue, VideoFacts
-from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine, ServeSettings
+from skipwise.serving.engine import VIDEO_PREFIX, Clock, Engine
 from skipwise.serving.line_up import Models
 from skipwise.serving.models import load_model, open_dataset
 from skipwise.serving.rules import Rules
 from skipwise.serving.seed import LOG_END_DOCUMENT, SEEDED_DOCUMENT, LogEnd, now_ms, seed
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
 from skipwise.serving.state.store import StateSettings, Store
 from skipwise.serving.world import VideoPosted, World

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import retrieval_vectors
+from skipwise.model.video_vectors import retrieval_vectors
 from skipwise.serving.catalogue import BoundVideos
 from skipwise.serving.world import World
 

@@ -27,8 +27,9 @@ from skipwise.experiments.definition import read_definition
 from skipwise.model.score import load_score_weights
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.app import build_app
-from skipwise.serving.engine import Engine, ServeSettings
+from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import Store, open_store
 from skipwise.serving.takeover import Takeover
 from skipwise.serving.trial import TrialSettings
