@@ -1,8 +1,6 @@
 import itertools
 import math
-from collections.abc import Iterable
 from operator import itemgetter
-from pathlib import Path
 
 import ibis
 import numpy as np
@@ -12,13 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from skipwise.labels.bulk import label_events, thresholds_as_of
 from skipwise.labels.feedback import Feedback
 from skipwise.labels.grid import BIN_WIDTH_S, GRID_S
-from skipwise.labels.live import LiveQuantiles, WatchedEvent, label_event
-from skipwise.labels.watch import LABELS, LabelConfig, duration_bucket, glance
+from skipwise.labels.watch import LabelConfig, duration_bucket, glance
+from tests.labels.compared import THRESHOLDS, assert_bulk_equals_live, assert_close
 from tests.labels.label_logs import (
-    FLAGS,
     Row,
     arrow_table,
-    load_real_log,
     quiet_connection,
     random_logs,
     read_rows,
@@ -26,7 +22,6 @@ from tests.labels.label_logs import (
 )
 
 CONFIG = LabelConfig(shrinkage_views=3)
-THRESHOLDS = ("effective_above_s", "finished_above_s")
 
 
 class Labeller:
@@ -240,102 +235,6 @@ def test_another_engine_gives_the_same_bits(label: Labeller) -> None:
     assert any(labelled["effective_above_s"] for labelled in found)
 
 
-@pytest.fixture(scope="module")
-def real_rows(kuairand_pure: Path) -> list[Row]:
-    connection = quiet_connection()
-    return read_rows(
-        connection, label_events(load_real_log(connection, kuairand_pure), LabelConfig())
-    )
-
-
-@pytest.mark.kuairand
-def test_real_rows_are_labelled_alike_in_bulk_and_one_by_one(real_rows: list[Row]) -> None:
-    """Every fiftieth row, and every row whose viewer had met the video before."""
-    assert len(real_rows) == 154_071
-    seen: set[tuple[str, str]] = set()
-    asked = set(range(0, len(real_rows), 50))
-    for place, labelled in enumerate(real_rows):
-        pair = (labelled["viewer_id"], labelled["video_id"])
-        if pair in seen:
-            asked.add(place)
-        seen.add(pair)
-    assert_bulk_equals_live(real_rows, LabelConfig(), asked)
-
-
-@pytest.mark.kuairand
-def test_the_rules_repeat_kuairands_own_long_view(kuairand_pure: Path) -> None:
-    """Without its verdict, long agrees with it on 99.76 % of rows, and glances are none of them."""
-    connection = quiet_connection()
-    events = load_real_log(connection, kuairand_pure).drop("long_viewed")
-    verdicts = load_real_log(connection, kuairand_pure).select("source_order", "long_viewed")
-    labelled_events = label_events(events, LabelConfig())
-    rows = read_rows(
-        connection, labelled_events.select("source_order", "label_long", "label_glance")
-    )
-    truth = [said["long_viewed"] for said in read_rows(connection, verdicts)]
-    long_agrees = [
-        labelled["label_long"] == said
-        for labelled, said in zip(rows, truth, strict=True)
-        if labelled["label_long"] >= 0
-    ]
-    glance_agrees = [
-        not said
-        for labelled, said in zip(rows, truth, strict=True)
-        if labelled["label_glance"] == 1
-    ]
-    assert len(long_agrees) == 151_586
-    assert 0.997 <= np.mean(long_agrees) < 1
-    assert np.mean(glance_agrees) >= 0.997
-
-
-@pytest.mark.kuairand
-def test_real_views_are_effective_about_half_the_time(real_rows: list[Row]) -> None:
-    known = [labelled for labelled in real_rows if labelled["label_effective"] >= 0]
-    assert np.mean([labelled["label_effective"] for labelled in known]) == pytest.approx(
-        0.5, abs=0.05
-    )
-    assert np.mean([labelled["label_finished"] for labelled in known]) == pytest.approx(
-        0.4, abs=0.05
-    )
-    ranks = [labelled["watch_rank"] for labelled in known]
-    assert np.mean(ranks) == pytest.approx(0.5, abs=0.02)
-
-
-def assert_bulk_equals_live(bulk: list[Row], config: LabelConfig, asked: Iterable[int]) -> None:
-    """Learn the whole log one event at a time, then ask as of the days of some rows."""
-    quantiles = LiveQuantiles(config)
-    for labelled in bulk:
-        quantiles.learn(
-            labelled["viewer_id"],
-            labelled["video_id"],
-            labelled["duration_bucket"],
-            number(labelled["watch_s"]),
-            labelled["known_day"],
-        )
-    for place in asked:
-        labelled = bulk[place]
-        if labelled["shown_at_ms"] is None:
-            continue
-        live = label_event(watched_event(labelled), quantiles)
-        assert {name: labelled[f"label_{name}"] for name in LABELS} == live.labels
-        assert labelled["feedback"] == live.feedback
-        assert labelled["duration_bucket"] == live.duration_bucket
-        for name, threshold_s in zip(THRESHOLDS, live.thresholds, strict=True):
-            assert_close(labelled[name], threshold_s)
-        assert_close(labelled["watch_rank"], live.watch_rank)
-
-
-def watched_event(event: Row) -> WatchedEvent:
-    return WatchedEvent(
-        viewer_id=event["viewer_id"],
-        video_id=event["video_id"],
-        day=event["day"],
-        watch_ms=event["watch_ms"],
-        duration_ms=event["duration_ms"],
-        flags={flag: event[flag] for flag in FLAGS},
-    )
-
-
 def looped_threshold(log: list[Row], asked: Row, p: float) -> float:
     """Work a threshold out from docs/model.md, one event after the other."""
     bucket = bucket_of(asked)
@@ -392,11 +291,3 @@ def bucket_of(event: Row) -> int:
     if event["duration_ms"] is None:
         return 0
     return int(duration_bucket(np.array([event["duration_ms"] / 1000]), CONFIG)[0])
-
-
-def number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def assert_close(bulk: float | None, expected: float) -> None:
-    assert number(bulk) == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)

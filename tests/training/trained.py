@@ -1,5 +1,6 @@
 """Short training runs, and how to break one off."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from skipwise.model.predict import RowPredictions, predict_rows
 from skipwise.progress import SILENT, Progress, Task
 from skipwise.training.checkpoint import TrainedRun, load_run
 from skipwise.training.fit import train
+from skipwise.training.unfinished import described
 from tests.models import tiny_settings
 from tests.worlds import timed_rows
 
@@ -68,6 +70,16 @@ def predictions(run: TrainedRun, dataset: Dataset, view: View | None = None) -> 
         reach=run.settings.model.encoder.reach,
     )
     return predict_rows(run.model, run.catalogue(dataset), dataset, plan)
+
+
+def lines_of(run: TrainedRun) -> list[dict[str, Any]]:
+    """Return what was told of each pass."""
+    return [json.loads(line) for line in (run.path / "progress.jsonl").read_text().splitlines()]
+
+
+def newest_position(run: Path) -> Any:
+    """Return where the last checkpoint of an unfinished run stands."""
+    return json.loads(described(run / "resume")[-1].read_text())
 
 
 class BreaksOff:
