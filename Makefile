@@ -63,7 +63,7 @@ bench-loop: setup   # simulated viewers served by the real pipeline; under half 
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.loop
 
 bench-evaluation: setup
-	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python -m benchmarks.evaluation
 
 fuzz: setup   # every way in, 1,000 cases each
 	SKIPWISE_FUZZ_CASES=1000 $(BIN)/python -m pytest -n 0 tests/serving/test_fuzz.py
@@ -75,7 +75,7 @@ bench-serve: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.serve
 
 bench-quality: setup
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/quality.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.quality
 
 # Peers run in environments of their own, on the same torch.
 benchmarks/peers/.venv-rechub: PEER := torch-rechub==0.9.0
@@ -87,13 +87,13 @@ benchmarks/peers/.venv-%:
 	mv $@.part $@
 
 bench-train: setup benchmarks/peers/.venv-rechub benchmarks/peers/.venv-deepctr
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.train
 
 bench-growth: setup
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/growth.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.growth
 
 bench-data: spark
-	$(BIN)/python benchmarks/data.py
+	$(BIN)/python -m benchmarks.data
 
 clean:
 	rm -rf .venv demo benchmarks/out benchmarks/peers/.venv-*

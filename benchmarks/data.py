@@ -75,7 +75,8 @@ def prepare_once(log: Path, out: Path, engine: str) -> dict[str, Any]:
 
 def measure(millions: float, engine: str, log: Path, folder: Path) -> dict[str, Any]:
     """Prepare a log in a process of its own; returns a row of the report."""
-    command = [sys.executable, __file__, "--one", str(log), str(folder / "dataset"), engine]
+    ours = [sys.executable, "-m", "benchmarks.data", "--one"]
+    command = [*ours, str(log), str(folder / "dataset"), engine]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout.splitlines()[-1])
     description = json.loads((folder / "dataset" / "dataset.json").read_text())

@@ -17,7 +17,9 @@ from scipy.stats import binomtest
 from tests.experiments.planted import DEFINITION, made_panel, reassigned
 
 from skipwise.experiments.analysis import effects_on, plan, ratio_p_value
+from skipwise.experiments.definition import Definition
 from skipwise.experiments.metrics import PARTS
+from skipwise.experiments.panel import Panel
 from skipwise.experiments.verdict import RATIO_ALARM
 
 SHORT = bool(os.environ.get("SHORT"))
@@ -25,6 +27,9 @@ RUNS = 200 if SHORT else 1000
 DAYS = 14
 METRICS = ("watch_per_viewer", "glance_rate", "return_rate")
 OUT = Path(__file__).parent / "out" / "experiments.json"
+
+Row = dict[str, float | str]
+"""What was tried, the share of the runs in which it was found, and that share's interval."""
 
 
 def main() -> None:
@@ -40,7 +45,7 @@ def main() -> None:
     print(f"{RUNS} runs each, {time.time() - started:.0f} s; {OUT}")
 
 
-def false_alarms(definition):  # type: ignore[no-untyped-def]
+def false_alarms(definition: Definition) -> list[Row]:
     """Count the A/A runs in which each way of looking says there is an effect."""
     rng = np.random.default_rng(0)
     panel = made_panel(rng, viewers=1000, days=DAYS)
@@ -63,7 +68,7 @@ def false_alarms(definition):  # type: ignore[no-untyped-def]
     return [_row(f"{words[way]}: {name}", n, RUNS) for (way, name), n in counts.items()]
 
 
-def power(definition):  # type: ignore[no-untyped-def]
+def power(definition: Definition) -> list[Row]:
     """Plant the effect that is to be found with 80 %, and count how often it is."""
     rng = np.random.default_rng(1)
     many = 50_000  # variances of viewers so unlike each other are known from many alone
@@ -84,12 +89,12 @@ def power(definition):  # type: ignore[no-untyped-def]
     ]
 
 
-def _found(panel, definition):  # type: ignore[no-untyped-def]
+def _found(panel: Panel, definition: Definition) -> bool:
     effect = effects_on(panel, definition, DAYS - 1, METRICS[:1])[0]
     return effect.p_value < definition.alpha
 
 
-def ratio_alarms():  # type: ignore[no-untyped-def]
+def ratio_alarms() -> list[Row]:
     """Lose some viewers of the treatment; the alarm must be silent without and loud with."""
     rng = np.random.default_rng(2)
     rows = []
@@ -103,7 +108,7 @@ def ratio_alarms():  # type: ignore[no-untyped-def]
     return rows
 
 
-def _row(what: str, number: int, runs: int) -> dict[str, float | str]:
+def _row(what: str, number: int, runs: int) -> Row:
     interval = binomtest(number, runs).proportion_ci()
     return {"what": what, "share": number / runs, "low": interval.low, "high": interval.high}
 

@@ -99,7 +99,8 @@ def _run(here: Path) -> tuple[dict[str, float], list[tuple[float, int]]]:
     with _running(serve), httpx.Client(base_url="http://127.0.0.1:8571", timeout=30) as client:
         _wait(client)
         with _running(follow):
-            end, number, seen = time.time() + SECONDS, 0, set()
+            end, number = time.time() + SECONDS, 0
+            seen: set[str] = set()
             while time.time() < end + 45:
                 if time.time() < end:
                     events = [_event(number + each) for each in range(PER_SECOND // 2)]

@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import torch
-from made import made_dataset, made_learner
+from benchmarks.made import made_dataset, made_learner
 
 import skipwise
 from skipwise.features.stretches import plan_stretches

@@ -19,15 +19,17 @@ class Line(asyncio.Protocol):
     """One connection: a request at a time, no more of HTTP than the answer's status and length."""
 
     def __init__(self) -> None:
-        self.buffer, self.answered = b"", None
+        self.buffer = b""
+        self.answered: asyncio.Future[int] | None = None
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def ask(self, request: bytes) -> "asyncio.Future[int]":
-        self.answered = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.answered = answered
         self.transport.write(request)
-        return self.answered
+        return answered
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

@@ -198,8 +198,8 @@ def pooled(worlds: Sequence[Mapping[str, Any]], arm: str, metric: str) -> dict[s
         if each["treatment"] == arm and each["metric"] == metric
     ]
     if not own:
-        nothing = {"relative": None, "low": None, "high": None, "by_world": []}
-        return {"arm": arm, "metric": metric, "verdict": "not known", **nothing}
+        nothing = dict.fromkeys(("relative", "low", "high"))
+        return {"arm": arm, "metric": metric, "verdict": "not known", **nothing, "by_world": []}
     effect = np.array([each["relative"] for each in own], dtype=float)
     bounds = np.array([[each["relative_low"], each["relative_high"]] for each in own], dtype=float)
     error = (bounds[:, 1] - bounds[:, 0]) / (2 * 1.959964)

@@ -1,6 +1,6 @@
 """Is a model that encodes a viewer once as good as one that encodes every impression's own past?
 
-    SEEDS=0,1,2 .venv/bin/python benchmarks/once_or_each.py
+    SEEDS=0,1,2 .venv/bin/python -m benchmarks.once_or_each
 
 Real rows (KuaiRand-Pure, protocol D). The same network, rows, passes and impressions per batch; in
 the one each stretch of a viewer is encoded once, in the other each impression is a stretch of its
@@ -12,13 +12,13 @@ import json
 import os
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
-import quality
 import torch
-from quality_runs import OBJECTIVES, Bench, Cell, Values
+from benchmarks import quality
+from benchmarks.quality_runs import OBJECTIVES, Bench, Cell, Values
 
-import skipwise.training.fit
 from skipwise.evaluation.bootstrap import interval
 from skipwise.features.stretches import plan_stretches
 from skipwise.features.view import View
@@ -34,7 +34,7 @@ def main() -> None:
     """Train both with every seed, print and keep the differences."""
     torch.set_num_threads(1)
     seeds = [int(seed) for seed in os.environ.get("SEEDS", "0,1,2").split(",")]
-    bench = quality._real_bench("small", BUDGET, p1=False)
+    bench = quality.real_bench("small", BUDGET, p1=False)
     tokens = tokens_alike(bench)
     cells = {
         "once": Cell("once", (f"tokens_per_batch={tokens['once']}",)),
@@ -42,11 +42,13 @@ def main() -> None:
     }
     found: dict[str, list[Values]] = {}
     for name, cell in cells.items():
-        how = {"candidates_at_most": 1} if name == "each" else {}
-        skipwise.training.fit.plan_stretches = functools.partial(plan_stretches, **how)
+        planned = plan_stretches
+        if name == "each":
+            planned = functools.partial(plan_stretches, candidates_at_most=1)
         for seed in seeds:
             started = time.process_time()
-            found.setdefault(name, []).append(bench.figures(cell, seed))
+            with patch("skipwise.training.fit.plan_stretches", planned):
+                found.setdefault(name, []).append(bench.figures(cell, seed))
             print(f"{name}, seed {seed}: {time.process_time() - started:.0f} s CPU", flush=True)
     rows = {}
     for objective in OBJECTIVES:

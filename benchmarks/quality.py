@@ -28,7 +28,7 @@ from typing import Any
 import ibis
 import numpy as np
 import torch
-from quality_runs import (
+from benchmarks.quality_runs import (
     METRICS,
     OBJECTIVES,
     SCORE_CHANGE,
@@ -148,7 +148,8 @@ def main() -> None:
     short = bool(os.environ.get("SHORT"))
     seeds = [int(seed) for seed in os.environ.get("SEEDS", "0" if short else "0,1,2").split(",")]
     chosen = os.environ.get("TABLES", "planted,p1," + ",".join(TABLES)).split(",")
-    size, budget = ("tiny", SHORT_BUDGET) if short else ("small", ())
+    size = "tiny" if short else "small"
+    budget: tuple[str, ...] = SHORT_BUDGET if short else ()
     if "BUDGET" in os.environ:
         budget = tuple(os.environ["BUDGET"].split())
     report = Report(seeds=seeds, size=size, budget=budget)
@@ -157,7 +158,7 @@ def main() -> None:
         if name.startswith("planted"):
             bench, cells = _planted_bench(), _planted_cells(name)
         else:
-            bench, cells = _real_bench(size, budget, p1=name == "p1"), _cells(name)
+            bench, cells = real_bench(size, budget, p1=name == "p1"), _cells(name)
         print(f"\n== {name}, preset {bench.size} {' '.join(bench.budget)}, seeds {seeds}")
         for cell in cells:
             found = [bench.figures(cell, seed) for seed in seeds]
@@ -273,7 +274,8 @@ def _with_last_word(words: Iterable[str]) -> tuple[str, ...]:
     return tuple({word.partition("=")[0]: word for word in words}.values())
 
 
-def _real_bench(size: str, budget: tuple[str, ...], *, p1: bool) -> Bench:
+def real_bench(size: str, budget: tuple[str, ...], *, p1: bool) -> Bench:
+    """Return the bench of the real rows: protocol D, or P1's later days."""
     dataset = _real_dataset(Path(os.environ.get("DATA", KUAIRAND)))
     until, first = ("2022-04-28", "2022-04-29") if p1 else ("2022-05-01", "2022-05-02")
     return Bench(

@@ -54,6 +54,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "skipwise"
 CODE = ("labels", "features", "model", "training", "evaluation")
 
 
+def code_fingerprint() -> str:
+    """Hash the code that figures depend on."""
+    digest = hashlib.sha256()
+    for folder in CODE:
+        for file in sorted((SOURCE / folder).rglob("*.py")):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Cell:
     """One line of a table: what is set, and how it is measured."""
@@ -78,7 +87,7 @@ class Bench:
     """Settings that every cell has."""
     out: Path
     draws: int = 500
-    code: str = field(default_factory=lambda: code_fingerprint())  # noqa: PLW0108 - defined below
+    code: str = field(default_factory=code_fingerprint)
 
     def settings(self, cell: Cell, seed: int) -> TrainSettings:
         """Return a cell's whole settings."""
@@ -103,7 +112,7 @@ class Bench:
             file.parent.mkdir(parents=True, exist_ok=True)
             measured = self.measured(cell, seed)
             aside = file.with_suffix(".part.npz")
-            np.savez(aside, **self._figures(measured, cell))
+            np.savez(aside, allow_pickle=False, **self._figures(measured, cell))
             aside.rename(file)
         with np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
@@ -146,15 +155,6 @@ class Bench:
     def _key(self, facts: Any) -> str:
         whole = [self.dataset.fingerprint, self.last_training_day, self.code, facts]
         return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:20]
-
-
-def code_fingerprint() -> str:
-    """Hash the code that figures depend on."""
-    digest = hashlib.sha256()
-    for folder in CODE:
-        for file in sorted((SOURCE / folder).rglob("*.py")):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _statistics(scored: Scored) -> Iterable[tuple[str, Statistic]]:

@@ -2,7 +2,7 @@
 
 quality.json  ->  markdown on stdout, and docs/results-PRESET.svg (differences, with intervals)
 
-.venv/bin/python benchmarks/quality_tables.py [PRESET]
+.venv/bin/python -m benchmarks.quality_tables [PRESET]
 """
 
 import json
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.quality_runs import METRICS, OBJECTIVES, SCORES, SLATE
 from matplotlib.figure import Figure
-from quality_runs import METRICS, OBJECTIVES, SCORES, SLATE
 
 OUT = Path(__file__).parent / "out" / "quality.json"
 PLOT = Path(__file__).parents[1] / "docs" / "results-PRESET.svg"
@@ -26,7 +26,7 @@ def main() -> None:
     rows = list(json.loads(OUT.read_text(encoding="utf-8"))["rows"])
     for table in dict.fromkeys(row["table"] for row in rows):
         chosen = [row for row in rows if row["table"] == table and row["size"] == size]
-        seeds = max((row["seeds"] for row in chosen), key=len, default=[])
+        seeds: list[int] = max((row["seeds"] for row in chosen), key=len, default=[])
         chosen = [row for row in chosen if row["seeds"] == seeds]
         if chosen:
             print(f"\n### {table}\n\nseeds {chosen[0]['seeds']}\n")

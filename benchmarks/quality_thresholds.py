@@ -1,7 +1,7 @@
 """May the threshold of a glance change without training again?
 
-    .venv/bin/python benchmarks/quality_thresholds.py             # simulated viewers; some minutes
-    DATA=folder .venv/bin/python benchmarks/quality_thresholds.py # KuaiRand-Pure, protocol D
+    .venv/bin/python -m benchmarks.quality_thresholds             # simulated viewers; some minutes
+    DATA=folder .venv/bin/python -m benchmarks.quality_thresholds # KuaiRand-Pure, protocol D
 
 One log prepared twice, a glance ending at 3 s and at 6 s, SEEDS=0,1,2, and three arms judged by
 glances of 6 s on the same rows, with paired differences over viewers of the mean over seeds:
@@ -20,8 +20,8 @@ from typing import NamedTuple
 import ibis
 import numpy as np
 import torch
+from benchmarks.quality_runs import Bench, Cell
 from numpy.typing import NDArray
-from quality_runs import Bench, Cell
 
 from skipwise.evaluation.bootstrap import interval, replicate
 from skipwise.evaluation.evaluate import score_run

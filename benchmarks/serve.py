@@ -33,9 +33,11 @@ from benchmarks.service import (
 )
 
 import skipwise
-from skipwise.serving.engine import Engine, ServeSettings
+from skipwise.model.request import Array
+from skipwise.serving.backends import Backend, Runner
 from skipwise.serving.opening import open_engine
 from skipwise.serving.pipeline import Encodings
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import open_store
 from skipwise.serving.wire import RankRequest
 
@@ -59,6 +61,7 @@ def bare(run: Path, data: Path, url: str, videos: list[str]) -> list[dict[str, A
     torch.set_num_threads(1)
     store = open_store(url)
     engine = open_engine(run, data, store, ServeSettings(backend="onnx"))
+    clock = _ModelClock(engine.models.every()[0].backend)
     rows = []
     for number, held in ((200, False), (200, True), (1000, True)):
         requests = [
@@ -73,11 +76,10 @@ def bare(run: Path, data: Path, url: str, videos: list[str]) -> list[dict[str, A
         for request in requests * 3:
             if not held:
                 engine.encodings = Encodings()
-            clock = _ModelClock(engine)
-            begun = time.process_time()
+            spent, begun = clock.spent, time.process_time()
             engine.rank(request, "bench")
             whole.append(time.process_time() - begun)
-            model.append(clock.taken())
+            model.append(clock.spent - spent)
         rows.append(
             {
                 "what": "in process, no HTTP",
@@ -93,29 +95,21 @@ def bare(run: Path, data: Path, url: str, videos: list[str]) -> list[dict[str, A
 
 
 class _ModelClock:
-    """CPU seconds inside the backend during one answer."""
+    """CPU seconds spent inside a model's backend, from now on."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, backend: Backend) -> None:
         self.spent = 0.0
-        model = engine.models.every()[0]
-        runners = dict(model.backend.runners)
-        for name, runner in model.backend.runners.items():
-            self._runner = getattr(runner, "plain", runner)
-            runners[name] = self._timed(self._runner)
-        object.__setattr__(model.backend, "runners", runners)
+        timed = {name: self._timed(runner) for name, runner in backend.runners.items()}
+        object.__setattr__(backend, "runners", timed)
 
-    def _timed(self, runner: Any) -> Any:
-        def run(arrays: Any) -> Any:
+    def _timed(self, runner: Runner) -> Runner:
+        def run(arrays: tuple[Array, ...]) -> tuple[Array, ...]:
             begun = time.process_time()
             result = runner(arrays)
             self.spent += time.process_time() - begun
             return result
 
-        run.plain = runner  # type: ignore[attr-defined]
         return run
-
-    def taken(self) -> float:
-        return self.spent
 
 
 def loads(videos: list[str], viewers: int) -> dict[str, list[bytes]]:

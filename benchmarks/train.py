@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from made import OBJECTIVES, made_dataset
+from benchmarks.made import OBJECTIVES, made_dataset
 
 import skipwise
 
 HERE = Path(__file__).parent
 OUT = HERE / "out" / "train.json"
 VIDEOS = 10_000
+OURS = [sys.executable, "-m", "benchmarks.train_one"]
 PEERS = {
     "rechub": ("rechub.py", ("DIN", "MMOE", "PLE")),
     "deepctr": ("deepctr.py", ("DIN",)),
@@ -41,8 +42,8 @@ def main() -> None:
         for _ in range(rounds):
             for history in (100, 200):
                 runs = [
-                    [sys.executable, "train_one.py", "once", str(history), str(ours_batches)],
-                    [sys.executable, "train_one.py", "each", str(history), str(each_batches)],
+                    [*OURS, "once", str(history), str(ours_batches)],
+                    [*OURS, "each", str(history), str(each_batches)],
                     *peers(Path(folder) / str(history)),
                 ]
                 for command in runs:
@@ -73,7 +74,7 @@ def run(command: list[str]) -> dict[str, Any]:
     """Run one measurement and read the JSON of its last line."""
     done = subprocess.run(
         command,
-        cwd=HERE,
+        cwd=HERE.parent,
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
         capture_output=True,
         text=True,

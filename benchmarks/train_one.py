@@ -1,6 +1,6 @@
 """One measured training of our network in a process of its own; `train.py` runs it and reads JSON.
 
-    python benchmarks/train_one.py once|each HISTORY BATCHES
+    python -m benchmarks.train_one once|each HISTORY BATCHES
 
 - `once`: stretches of 512 impressions, each viewer's events encoded once.
 - `each`: the same network and rows, the last HISTORY events encoded anew for each impression.
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from made import made_dataset, made_learner
+from benchmarks.made import made_dataset, made_learner
 from torch.utils.flop_counter import FlopCounterMode
 
 from skipwise.features.stretches import plan_stretches
