@@ -109,7 +109,7 @@ def timed_parts(learner: Learner) -> dict[str, float]:
     model = learner.model
     timed(model.inputs, "forward", "inputs")
     timed(model, "encode", "encoder")
-    timed(model, "read", "reader")
+    timed(model.reader, "attend", "reader")
     timed(model.predictor, "forward", "predictor")
     timed(learner, "_losses_of", "losses")
     timed(learner.weights, "clip_gradients", "clipping")
