@@ -116,6 +116,13 @@ def test_the_weights_and_the_page_can_be_used(found: Found, tmp_path: Path) -> N
 def test_too_few_slates_or_an_unknown_trade_is_refused() -> None:
     with pytest.raises(DatasetError, match="each half needs 30"):
         search(scored(planted=True, viewers=40), BLIND, TRADE)
+    with pytest.raises(DatasetError, match="keep = negative, which this run has not learnt"):
+        search(scored(planted=True), BLIND, Trade(trials=10, at=3, keep="negative"))
+    unknown = scored(planted=True)
+    nobody = np.full(len(unknown.viewer), -1, dtype=np.int8)
+    unknown = dataclasses.replace(unknown, labels={**unknown.labels, "effective": nobody})
+    with pytest.raises(DatasetError, match="0 to judge have more than 3 rows whose effective is"):
+        search(unknown, BLIND, Trade(trials=10, at=3, keep="effective"))
     with pytest.raises(SettingError, match="Did you mean 'glance'"):
         Trade(improve="glances")
     with pytest.raises(SettingError, match="must be one of"):

@@ -36,6 +36,7 @@ def test_a_file_reads_as_what_it_says(tmp_path: Path) -> None:
         ("start = 2024-03-08", 'start = "soon"', "start = 'soon' is not a day"),
         ("name = \"planted\"", "", "has no name"),
         ('name = "glance_rate"', 'name = "watch_per_viewer"', "each may stand there once"),
+        ('name = "planted"', 'name = "planted"\nfolder = "/"', "names a folder, which is always"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_run_is_refused(tmp_path: Path, before: str, after: str, said: str) -> None:

@@ -9,15 +9,17 @@ import pytest
 from typer.testing import CliRunner
 
 from skipwise.cli.main import app
-from skipwise.errors import SettingError
+from skipwise.errors import ExperimentError, SettingError, StateError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import read_definition
 from skipwise.features.dataset import Dataset
 from skipwise.model.score import ScoreWeights, save_score_weights
-from skipwise.serving.serve import Service
+from skipwise.serving.opening import join_state
+from skipwise.serving.serve import Service, app_of
+from skipwise.serving.state.store import open_store
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.published import publish
-from tests.serving.running import Client, Command
+from tests.serving.running import Client, Command, running
 
 VIEWERS = [f"w{number}" for number in range(160)]
 
@@ -133,6 +135,41 @@ def _is_stopped(client: Client, names: dict[str, str | None]) -> dict[str, Any]:
     assert {slate["model"].split("@")[0] for slate in after.values()} == {"first"}
     assert "skip rate" in client.ask("GET", "/v1/models")["stopped"]["treatment"]
     return after
+
+
+def test_shares_changed_in_mid_flight_are_refused_by_the_next_start_and_the_watch(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Also where no viewer moves, only more are let in, which the events cannot tell."""
+    path, state = definition(tmp_path, small_run), f"sqlite:{tmp_path / 'state.db'}"
+    service = Service(run=small_run.path, data=small_dataset.path, state=state, experiment=path)
+    with running(service):
+        pass
+    path.write_text(path.read_text().replace("share = 0.4", "share = 0.5"))
+    with pytest.raises(ExperimentError, match="with other shares, variants or another salt"):
+        app_of(service)
+    words = ["experiment", "watch", str(path), "--state", state, "--once"]
+    words += ["--before", str(small_dataset.path.parent / "log"), "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, words)
+    assert told.exit_code == 2
+    assert "start anew under another name" in " ".join(told.stderr.split())
+    path.write_text(path.read_text().replace('"guarded"', '"anew"'))
+    app_of(service)
+
+
+def test_a_state_that_no_server_has_begun_cannot_be_watched(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    state = f"sqlite:{tmp_path / 'mistyped.db'}"
+    words = ["experiment", "watch", str(definition(tmp_path, small_run)), "--state", state]
+    words += ["--before", str(small_dataset.path.parent / "log"), "--out", str(tmp_path / "out")]
+    told = CliRunner().invoke(app, [*words, "--once"])
+    assert told.exit_code == 2
+    assert "no state that a server has begun" in " ".join(told.stderr.split())
+    assert not (tmp_path / "mistyped.db").exists()
+    open_store(state).close()
+    with pytest.raises(StateError, match="no state that a server has begun"):
+        join_state(state)
 
 
 def test_models_may_not_change_while_an_experiment_runs(tmp_path: Path) -> None:

@@ -124,9 +124,11 @@ def watch_command(
     check_serving_installed()
     from skipwise.loop.guard import look
     from skipwise.loop.served_log import ServedLog
-    from skipwise.serving.state.store import open_store
+    from skipwise.serving.opening import join_state
+    from skipwise.serving.variants import begin
 
-    read, store = read_definition(definition), open_store(state)
+    read, store = read_definition(definition), join_state(state)
+    begin(store, read)
     with data_engine() as connection:
         served = ServedLog(out / "log", store, lambda: read_log(before, connection))
     while True:

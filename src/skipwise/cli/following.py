@@ -76,12 +76,12 @@ def follow_log(
 def _served(state: str, before: Path, folder: Path, late_minutes: float) -> Callable[[], object]:
     check_serving_installed()
     from skipwise.loop.served_log import ServedLog
-    from skipwise.serving.state.store import open_store
+    from skipwise.serving.opening import join_state
 
     with data_engine() as connection:
         served = ServedLog(
             folder,
-            open_store(state),
+            join_state(state),
             lambda: read_log(before, connection),
             late_minutes=late_minutes,
         )

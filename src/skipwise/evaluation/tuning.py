@@ -134,20 +134,24 @@ def search(scored: Scored, today: ScoreWeights, trade: Trade, progress: Progress
     Weights are drawn by optuna's multi-objective TPE (Ozaki and others, JAIR 2022), today's first.
 
     Raises:
-        DatasetError: There are too few slates of more than `trade.at` rows to search or judge on.
+        DatasetError: The trade names what these rows do not tell, or there are too few slates of
+            more than `trade.at` rows to search or judge on.
     """
+    _check_known(scored, trade)
     in_search = _half(scored.viewer, trade.seed)
     halves = {
         "searched": Slates(scored, trade, in_search),
         "judged": Slates(scored, trade, ~in_search),
     }
     slates = {name: half.number(trade.improve) for name, half in halves.items()}
-    if min(slates.values()) < 30:
-        raise DatasetError(
-            f"{slates['searched']} slates to search and {slates['judged']} to judge have more than "
-            f"{trade.at} rows whose {trade.improve} is known; each half needs 30. Choose more "
-            "days, or a lower `at`."
-        )
+    for outcome in (trade.improve, trade.keep):
+        number = {name: half.number(outcome) for name, half in halves.items()}
+        if min(number.values()) < 30:
+            raise DatasetError(
+                f"{number['searched']} slates to search and {number['judged']} to judge have more "
+                f"than {trade.at} rows whose {outcome} is known; each half needs 30. Choose more "
+                "days, or a lower `at`."
+            )
     tried = _try(halves["searched"], today, trade, scored, progress)
     choice = _choose(tried, trade)
     return Found(
@@ -161,6 +165,16 @@ def search(scored: Scored, today: ScoreWeights, trade: Trade, progress: Progress
         },
         slates=slates,
     )
+
+
+def _check_known(scored: Scored, trade: Trade) -> None:
+    known = [name for name in OUTCOMES if name in scored.labels or name == "watch_s"]
+    for setting, name in (("improve", trade.improve), ("keep", trade.keep)):
+        if name not in known:
+            raise DatasetError(
+                f"{setting} = {name}, which this run has not learnt and so is not measured here; "
+                f"it must be one of {', '.join(known)}. Name one of them."
+            )
 
 
 def _try(

@@ -124,7 +124,12 @@ def read_definition(path: Path) -> Definition:
         "metrics": _each(values, "metrics", Goal()),
         "guardrails": _each(values, "guardrails", Guardrail()),
     }
-    plain = {key: value for key, value in values.items() if key not in (*lists, "folder")}
+    if "folder" in values:
+        raise ExperimentError(
+            f"{path} names a folder, which is always the one it lies in; paths in it are relative "
+            "to that. Take the line out."
+        )
+    plain = {key: value for key, value in values.items() if key not in lists}
     if isinstance(plain.get("start"), dt.date):
         plain["start"] = plain["start"].isoformat()
     start = apply_settings(Definition(), plain)

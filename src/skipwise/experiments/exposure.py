@@ -80,9 +80,10 @@ def read_exposures(definition: Definition, path: Path | None, events: ir.Table) 
     if missing:
         where = "the events' column variant" if path is None else str(path)
         raise ExperimentError(
-            f"{where} shows no viewer exposed to {', '.join(missing)} of {definition.name!r}; "
-            "every variant needs exposed viewers. Give the exposure log with --exposures, or "
-            "check that the events carry the variant they were served by."
+            f"{where} shows no viewer exposed to {', '.join(missing)} of {definition.name!r} from "
+            f"{definition.start} on; every variant needs exposed viewers. Give the exposure log "
+            "with --exposures, or check the start, and that the events carry the variant they were "
+            "served by."
         )
     exposures = Exposures(
         viewer_id=list(found),
@@ -99,8 +100,8 @@ def _check_unchanged(definition: Definition, exposures: Exposures) -> None:
     if moved:
         raise ExperimentError(
             f"{moved:,} of {len(now):,} exposed viewers of {definition.name!r} were in another "
-            "variant than the definition now gives them; shares and salt must stay as they were "
-            "while an experiment runs. Put them back, or start anew under another name."
+            "variant than the definition now gives them; name, shares and salt must stay as they "
+            "were while an experiment runs. Put them back, or start anew under another name."
         )
 
 

@@ -1,11 +1,12 @@
 """How an engine comes up: a state seeded once, and what each process makes of it.
 
     RUN, DATASET, empty Store  ->  prepare_state  ->  seeded, before any process serves
+    Store of a running server  ->  join_state     ->  for a trainer, or a watch over an experiment
     RUN, DATASET, Store        ->  open_engine    ->  Engine
 
 - Snapshot, then posted videos, then the log since: what a restart costs does not grow with age.
 
-Reads `seed`, `snapshot`, `models`; is read by `serve`.
+Reads `seed`, `snapshot`, `models`; is read by `serve` and the command line.
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ from skipwise.serving.rules import Rules
 from skipwise.serving.seed import LOG_END_DOCUMENT, SEEDED_DOCUMENT, LogEnd, now_ms, seed
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
-from skipwise.serving.state.store import StateSettings, Store
+from skipwise.serving.state.store import StateSettings, Store, open_store
 from skipwise.serving.world import VideoPosted, World
 from skipwise.training.checkpoint import read_description
 
@@ -55,6 +56,24 @@ def prepare_state(
     else:
         store.put(WORLD_DOCUMENT, pack_world(World(rules, catalogue)))
         store.put(SEEDED_DOCUMENT, b"nothing")
+
+
+def join_state(url: str) -> Store:
+    """Open the state of a server that has begun, for whoever reads along.
+
+    Raises:
+        SettingError: It is neither `sqlite:PATH` nor `redis://...`.
+        StateError: No server has begun it, or it cannot be reached.
+    """
+    path = url.removeprefix("sqlite:")
+    begun = path == url or Path(path).is_file()
+    store = open_store(url) if begun else None
+    if store is None or store.get(SEEDED_DOCUMENT) is None:
+        raise StateError(
+            f"{url} is no state that a server has begun; it must be. Give what `skipwise serve "
+            "--state` was given, or start that first."
+        )
+    return store
 
 
 def open_engine(

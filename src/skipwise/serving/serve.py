@@ -34,7 +34,7 @@ from skipwise.serving.state.store import Store, open_store
 from skipwise.serving.takeover import Takeover
 from skipwise.serving.trial import TrialSettings
 from skipwise.serving.trust import Keys, check_reach
-from skipwise.serving.variants import open_variants
+from skipwise.serving.variants import begin, open_variants
 from skipwise.serving.worker import LimitSettings, Worker
 from skipwise.settings import apply_settings, check_setting, settings_to_dict
 from skipwise.training.checkpoint import load_run
@@ -150,7 +150,9 @@ def _engine(service: Service, store: Store) -> Engine:
     settings = service.settings.serving
     engine = open_engine(service.run, service.data, store, settings, followed=service.follow)
     if service.experiment is not None:
-        engine.variants = open_variants(read_definition(service.experiment), engine.models)
+        definition = read_definition(service.experiment)
+        begin(store, definition)
+        engine.variants = open_variants(definition, engine.models)
         engine.heed_experiment()
     return engine
 

@@ -1,6 +1,7 @@
 """Which variant of an experiment answers a viewer, and which no longer does.
 
     Definition, Models  ->  open_variants  ->  Variants.answering(viewer)  ->  model, name, weights
+    Definition, Store  ->  begin  ->  its shares and salt are remembered; others are refused
     document `experiment`  ->  Variants.heed  ->  a stopped variant's viewers go to control
 
 - Assignment is that of `experiments`, so whoever analyses the log finds the same.
@@ -27,6 +28,7 @@ from skipwise.serving.world import DocumentChanged, pack_line
 
 EXPERIMENT_DOCUMENT = "experiment"
 STOPPED = "stopped"
+_BEGUN = "begun:"
 
 
 class Stops(msgspec.Struct, frozen=True):
@@ -92,6 +94,25 @@ def open_variants(definition: Definition, models: Models) -> Variants:
         weights[variant.name] = load_score_weights(score) if variant.score else ScoreWeights()
     models.beside = tuple(loaded.values())
     return Variants(definition, loaded, weights)
+
+
+def begin(store: Store, definition: Definition) -> None:
+    """Remember by what an experiment assigns its viewers, when it is served for the first time.
+
+    Raises:
+        ExperimentError: It was served from this state with other shares, variants or another salt.
+        StateError: The state is out of reach.
+    """
+    name, key = f"{_BEGUN}{definition.name}", definition.assignment_key
+    held = store.get(name)
+    if held is None:
+        store.put(name, key.encode())
+    elif held.value.decode() != key:
+        raise ExperimentError(
+            f"{definition.name!r} was served from this state with other shares, variants or "
+            "another salt; they must stay as they were while an experiment runs. Put them back, or "
+            "start anew under another name."
+        )
 
 
 def stop(store: Store, definition: Definition, variant: str, why: str) -> None:
