@@ -10,20 +10,28 @@ import json
 import os
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import binomtest
-from tests.experiments.planted import DEFINITION, made_panel, reassigned
+from tests.experiments.planted import (
+    DEFINITION,
+    lifted,
+    made_panel,
+    planned_lift,
+    reassigned,
+)
 
-from skipwise.experiments.analysis import effects_on, plan, ratio_p_value
+from skipwise.experiments.analysis import corrected, effects_on, ratio_p_value
 from skipwise.experiments.definition import Definition
-from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import Panel
 from skipwise.experiments.verdict import RATIO_ALARM
 
 SHORT = bool(os.environ.get("SHORT"))
 RUNS = 200 if SHORT else 1000
+POWER_RUNS = 5 * RUNS
 DAYS = 14
 METRICS = ("watch_per_viewer", "glance_rate", "return_rate")
 OUT = Path(__file__).parent / "out" / "experiments.json"
@@ -40,9 +48,9 @@ def main() -> None:
     for row in rows:
         print(f"{row['what']:90} {row['share']:7.1%}  ({row['low']:.1%} to {row['high']:.1%})")
     OUT.parent.mkdir(exist_ok=True)
-    machine = {"machine": platform.platform(), "seeds": [0], "runs": RUNS}
+    machine = {"machine": platform.platform(), "seeds": [0], "runs": RUNS, "power_runs": POWER_RUNS}
     OUT.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n")
-    print(f"{RUNS} runs each, {time.time() - started:.0f} s; {OUT}")
+    print(f"{RUNS} runs each, {POWER_RUNS} of power, {time.time() - started:.0f} s; {OUT}")
 
 
 def false_alarms(definition: Definition) -> list[Row]:
@@ -69,29 +77,34 @@ def false_alarms(definition: Definition) -> list[Row]:
 
 
 def power(definition: Definition) -> list[Row]:
-    """Plant the effect that is to be found with 80 %, and count how often it is."""
-    rng = np.random.default_rng(1)
-    many = 50_000  # variances of viewers so unlike each other are known from many alone
-    whole = plan(made_panel(rng, viewers=many, days=DAYS), definition)[0].detectable
-    lift = whole * (many / 1000) ** 0.5
-    watch, added, scaled = PARTS.index("watch_s"), 0, 0
-    for _ in range(RUNS):
-        panel = made_panel(rng, viewers=1000, days=DAYS)
-        mean = panel.sums[watch].mean(axis=1, keepdims=True)
-        more = panel.sums.copy()
-        more[watch] += lift * mean * (panel.variant == 1)
-        added += _found(dataclasses.replace(panel, sums=more), definition)
-        scaled += _found(made_panel(rng, viewers=1000, days=DAYS, lift=lift), definition)
-    what = f"planted {lift:.1%} of mean watch time, planned power 80 %"
-    return [
-        _row(f"{what}: the same for everyone", added, RUNS),
-        _row(f"{what}: in proportion, so the variance grows too", scaled, RUNS),
-    ]
+    """Plant the effect that is to be found with 80 %, and count how often it is.
+
+    In proportion, the treated vary (1 + lift) times as much as the plan supposes, so what is
+    expected is Phi((z_a/2 + z_power) / sqrt((1 + (1 + lift)^2) / 2) - z_a/2).
+    """
+    rng, z = np.random.default_rng(1), NormalDist()
+    one = dataclasses.replace(definition, metrics=definition.metrics[:1])
+    rows = []
+    for tried, metrics in ((one, METRICS[:1]), (definition, METRICS[:2])):
+        lift, found = planned_lift(tried, rng, viewers=1000), 0
+        for _ in range(POWER_RUNS):
+            panel = lifted(made_panel(rng, viewers=1000, days=DAYS), lift)
+            found += _found(panel, tried, metrics)
+        what = f"the same {lift:.1%} for everyone, {len(metrics)} metrics, planned power 80 %"
+        rows.append(_row(what, found, POWER_RUNS))
+    lift, found = planned_lift(one, rng, viewers=1000), 0
+    for _ in range(POWER_RUNS):
+        found += _found(made_panel(rng, viewers=1000, days=DAYS, lift=lift), one, METRICS[:1])
+    level = z.inv_cdf(1 - one.alpha / 2)
+    grown = ((1 + (1 + lift) ** 2) / 2) ** 0.5
+    expected = z.cdf((level + z.inv_cdf(one.power)) / grown - level)
+    what = f"in proportion, {lift:.1%} of what each watches, expected {expected:.1%}"
+    return [*rows, _row(what, found, POWER_RUNS)]
 
 
-def _found(panel: Panel, definition: Definition) -> bool:
-    effect = effects_on(panel, definition, DAYS - 1, METRICS[:1])[0]
-    return effect.p_value < definition.alpha
+def _found(panel: Panel, definition: Definition, metrics: Sequence[str]) -> bool:
+    told = corrected(effects_on(panel, definition, DAYS - 1, metrics), definition)
+    return told[0].p_adjusted < definition.alpha
 
 
 def ratio_alarms() -> list[Row]:

@@ -1,6 +1,7 @@
 """Numbers against scipy and numpy, false alarms against their level, planted effects found."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from skipwise.errors import ExperimentError
 from skipwise.experiments.analysis import (
     Effect,
     analyse,
+    corrected,
     effects_on,
     plan,
     ratio_p_value,
@@ -21,7 +23,13 @@ from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import Panel
 from skipwise.experiments.sequence import half_widths
 from skipwise.experiments.verdict import RATIO_ALARM, judge
-from tests.experiments.planted import DEFINITION, made_panel, reassigned
+from tests.experiments.planted import (
+    DEFINITION,
+    lifted,
+    made_panel,
+    planned_lift,
+    reassigned,
+)
 
 WEEK = dataclasses.replace(DEFINITION, days=7, guardrails=())
 RAW = dataclasses.replace(WEEK, covariate_days=0)
@@ -127,14 +135,21 @@ def test_nothing_is_found_where_nothing_is() -> None:
     assert always <= at_the_end
 
 
-def test_a_planted_effect_is_found_with_the_planned_power() -> None:
+@pytest.mark.parametrize(("correction", "power"), [("fwer", 0.8), ("none", 0.6)])
+def test_a_planted_effect_is_found_with_the_planned_power(
+    correction: Literal["fwer", "none"], power: float
+) -> None:
+    """600 runs, planned by many viewers; the full form is `make bench-experiments`."""
+    names = ["watch_per_viewer", "glance_rate", "views_per_viewer"]
+    goals = tuple(Goal(name=name) for name in names)
+    definition = dataclasses.replace(WEEK, metrics=goals, correction=correction, power=power)
     rng = np.random.default_rng(6)
-    lift = plan(made_panel(rng, viewers=500), WEEK)[0].detectable
-    found = 0
-    for _ in range(100):
-        panel = made_panel(rng, viewers=500, lift=lift)
-        found += effects_on(panel, WEEK, 6, ["watch_per_viewer"])[0].p_value < 0.05
-    low, high = stats.binom.ppf([0.001, 0.999], 100, 0.8)
+    lift, found = planned_lift(definition, rng, viewers=400), 0
+    for _ in range(600):
+        panel = lifted(made_panel(rng, viewers=400), lift)
+        told = corrected(effects_on(panel, definition, 6, names), definition)
+        found += only(told, "watch_per_viewer").p_adjusted < definition.alpha
+    low, high = stats.binom.ppf([0.001, 0.999], 600, power)
     assert low <= found <= high
 
 

@@ -74,7 +74,8 @@ class Plan:
     minimum_effect: float
     """What the definition asks for, relative."""
     detectable: float
-    """Relative effect found with the wanted power, control against the smallest treatment."""
+    """Relative effect found with the wanted power at the planned end, control against the smallest
+    treatment, at the level that correction leaves each comparison."""
     viewers_needed: int
     """In control and that treatment together, shared out as now, for the minimum effect."""
 
@@ -126,7 +127,7 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
         for day in range(panel.num_days):
             looks += effects_on(panel, definition, day, names)
             task.advance()
-    final = _corrected([look for look in looks if look.day == last], definition)
+    final = corrected([look for look in looks if look.day == last], definition)
     segments = {each: _by_segment(panel, definition, each) for each in definition.treatments}
     return Analysis(
         days=panel.num_days,
@@ -205,7 +206,16 @@ def ratio_p_value(counts: Sequence[int] | NDArray[np.int64], shares: Sequence[fl
 
 
 def plan(panel: Panel, definition: Definition) -> list[Plan]:
-    """Say what can be found in the smallest treatment, from how the metrics vary in control."""
+    """Say what can be found in the smallest treatment, from how the metrics vary in control.
+
+        (z_{a/2} + z_power) s sqrt(1 / n_c + 1 / n_t),   a = alpha / m where p-values are corrected
+
+    with s control's standard deviation, CUPED's where there is a covariate, and m the comparisons:
+    the step that Hochberg and Benjamini-Hochberg ask of one that alone is true. The effect is
+    taken to be the same for every viewer; one in proportion to what each does makes the treatment
+    vary more, and is found a little less often. A plan from few viewers, who are very unlike each
+    other, is itself uncertain.
+    """
     order = [each.name for each in definition.variants]
     control = panel.variant == order.index(definition.control)
     totals = panel.totals(panel.num_days - 1)
@@ -213,11 +223,14 @@ def plan(panel: Panel, definition: Definition) -> list[Plan]:
     in_control = counts[order.index(definition.control)]
     in_treatment = min(counts[order.index(name)] for name in definition.treatments)
     number, ratio = in_control + in_treatment, in_treatment / in_control
+    comparisons = len(definition.metrics) * len(definition.treatments)
+    corrected_by = 1 if definition.correction == "none" else comparisons
     plans = []
     for goal in definition.metrics:
         metric = METRICS[goal.name]
         data = _aggregates(totals, panel.before, control, [goal.name])
-        asked = {"power": definition.power, "alpha": definition.alpha, "ratio": ratio}
+        alpha = definition.alpha / corrected_by
+        asked = {"power": definition.power, "alpha": alpha, "ratio": ratio}
         by_number = _tested(metric, data, n_obs=number, **asked)
         by_effect = _tested(metric, data, rel_effect_size=goal.minimum_effect, **asked)
         found = by_number.solve_power(data, "rel_effect_size")[0]
@@ -289,8 +302,13 @@ def _effect(name: str, treatment: str, day: int, result: Any, definition: Defini
     )
 
 
-def _corrected(effects: Sequence[Effect], definition: Definition) -> list[Effect]:
-    """Adjust the p-values of the metrics; guardrails are alarms and stay as they are."""
+def corrected(effects: Sequence[Effect], definition: Definition) -> list[Effect]:
+    """Adjust the p-values of the metrics; guardrails are alarms and stay as they are.
+
+    Args:
+        effects: Of one day.
+        definition: Says how.
+    """
     goals = {goal.name for goal in definition.metrics}
     asked = [place for place, each in enumerate(effects) if each.metric in goals]
     adjusted = list(effects)
