@@ -153,7 +153,7 @@ def experimented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     last = dataset.days[1]
     days = iso_day(last - 1), iso_day(last)
     trade = ["trials=20", "at=2"]
-    tune_command(run.path, *days, folder / "tuned", overrides=trade)
+    tune_command(run.path, folder / "tuned", *days, overrides=trade)
     with served(run, dataset, tmp_path_factory.mktemp("experimented_state")) as client:
         yield client
 

@@ -3,15 +3,22 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from skipwise.cli.main import app
+from skipwise.evaluation.tuning import Trade
 from skipwise.experiments.analysis import Effect
 from skipwise.features.dataset import Dataset, iso_day
+from skipwise.loop.closed import loop_settings
+from skipwise.loop.simulated_slates import SimulatedSlates, offer
 from skipwise.loop.simulated_trade import pooled
-from skipwise.model.score import load_score_weights
-from skipwise.settings import settings_to_dict
+from skipwise.model.score import ScoreWeights, load_score_weights
+from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.state.store import open_store
+from skipwise.serving.wire import FeedRequest
+from skipwise.settings import apply_settings, settings_to_dict
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
 from tests.serving.running import Command
 from tests.training.trained import short_run
@@ -57,6 +64,56 @@ def test_a_search_is_judged_by_living_viewers_and_served(living: Path, tmp_path:
         assert tuned_order != todays
     finally:
         server.stop()
+
+
+def test_a_search_in_a_world_is_called_simulated_and_writes_what_serve_takes(
+    living: Path, tmp_path: Path
+) -> None:
+    words = ["tune", str(living / "run"), "--data", str(living / "DATASET")]
+    words += ["--out", str(tmp_path / "tuned"), "trials=15", "at=3", "give=0.5"]
+    world = ["--search-in", str(living / "log")]
+    told = CliRunner().invoke(app, [*words, *world])
+    assert told.exit_code == 0, told.output
+    assert "Simulated viewers. " in told.stdout
+    found = json.loads((tmp_path / "tuned" / "tune.json").read_text())
+    assert (found["searched_in"], set(found["judged"])) == ("simulator", {"glance", "watch_s"})
+    weights = load_score_weights(tmp_path / "tuned" / "weights.json")
+    assert settings_to_dict(weights) == found["choice"]["weights"]
+    page = (tmp_path / "tuned" / "report.html").read_text(encoding="utf-8")
+    assert "nothing about people" in page
+    for more, said in (
+        ([*world, "--from", "2024-03-06"], "only one can be"),
+        ([], "both are needed"),
+        ([*world, "keep=effective"], "is not counted in the simulator"),
+        (["--search-in", str(tmp_path)], "holds no world.json"),
+    ):
+        refused = CliRunner().invoke(app, [*words, *more])
+        assert refused.exit_code == 2
+        assert said in " ".join(refused.stderr.split())
+
+
+def test_today_a_search_shows_what_the_pipeline_serves(living: Path, tmp_path: Path) -> None:
+    """The same requests to an engine that does not explore: video by video."""
+    offered, crowd = offer(living / "log", living / "DATASET", living / "run", visits=1)
+    assert offered.viewer.size > 30
+    assert np.unique(offered.viewer).size == offered.viewer.size
+    shown = SimulatedSlates(offered, crowd, Trade(at=4, trials=10)).shown(ScoreWeights())
+    settings = apply_settings(loop_settings(0), {"slate": {"explore_share": 0.0}})
+    store = open_store(f"sqlite:{tmp_path / 'state.db'}")
+    prepare_state(living / "run", living / "DATASET", store, settings.state)
+    now_ms = int(offered.started_ms.min())
+    engine = open_engine(living / "run", living / "DATASET", store, settings, lambda: now_ms)
+    surfaces = crowd.settings.habits.surfaces
+    for row in range(30):
+        request = FeedRequest(
+            viewer_id=f"u{offered.viewer[row]}",
+            k=4,
+            surface=surfaces[offered.surface[row]],
+            requested_at_ms=int(offered.started_ms[row]),
+        )
+        served = [int(item.video_id[1:]) for item in engine.feed(request, f"q{row}").items]
+        assert shown[row].tolist() == served
+    store.close()
 
 
 def test_seeds_are_pooled_by_their_errors() -> None:

@@ -29,9 +29,18 @@ from skipwise.storage import write_json
 
 def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A trained run.")],
-    from_day: Annotated[str, typer.Option("--from", help="First day, which it has not seen.")],
-    to_day: Annotated[str, typer.Option("--to", help="Last day, inclusive.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for weights.json and the page.")],
+    from_day: Annotated[
+        str | None, typer.Option("--from", help="First day, which it has not seen.")
+    ] = None,
+    to_day: Annotated[str | None, typer.Option("--to", help="Last day, inclusive.")] = None,
+    search_in: Annotated[
+        Path | None,
+        typer.Option(
+            "--search-in",
+            help="World of living viewers to search in, in place of days of the dataset.",
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Dataset; else the one it was trained on.")
     ] = None,
@@ -59,25 +68,26 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
 
     Example: skipwise tune run --from 2022-05-02 --to 2022-05-03 --out tuned
     Example: skipwise tune run --from 2024-03-07 --to 2024-03-08 --out tuned --simulate world
+    Example: skipwise tune run --search-in world --out tuned
     """
     if importlib.util.find_spec("optuna") is None:
         raise SettingError(
             "The search needs the package optuna, which is not installed; it comes with the extra "
             "`experiments`. Run: pip install 'skipwise[experiments]'."
         )
-    from skipwise.evaluation.evaluate import score_run
-    from skipwise.evaluation.tuning import Trade, found_to_json, search
+    from skipwise.evaluation.tuning import Trade, found_to_json
     from skipwise.report.tuning_page import verdict_words, write_tuning_page
     from skipwise.training.checkpoint import MODEL_FILE, load_run
 
     trade = settings_from(Trade(), None, overrides)
     today = ScoreWeights() if weights is None else load_score_weights(weights)
-    trained, progress = load_run(run), ConsoleProgress()
+    trained = load_run(run)
     dataset = Dataset.open(data or Path(trained.description["dataset"]["path"]))
-    days = (day_from(from_day, "--from"), day_from(to_day, "--to"))
-    with data_engine(memory) as connection:
-        measured = score_run(trained, dataset, connection, days=days, progress=progress)
-    found = search(measured.scored, today, trade, progress)
+    if search_in is None:
+        found = _searched_on_log(trained, dataset, (from_day, to_day), today, trade, memory)
+    else:
+        _refuse_days(from_day, to_day)
+        found = _searched_in_world(search_in, dataset.path, run, today, trade)
     told = found_to_json(found, trade)
     lived = {}
     if simulate is not None:
@@ -110,6 +120,47 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
     )
 
 
+def _searched_on_log(
+    run: Any,
+    dataset: Dataset,
+    days: tuple[str | None, str | None],
+    today: ScoreWeights,
+    trade: Any,
+    memory: float,
+) -> Any:
+    from skipwise.evaluation.evaluate import score_run
+    from skipwise.evaluation.tuning import search
+
+    first, last = days
+    if first is None or last is None:
+        raise SettingError(
+            "--from and --to say on which days is searched, and both are needed; or --search-in "
+            "names a simulated world. Add them."
+        )
+    progress = ConsoleProgress()
+    span = (day_from(first, "--from"), day_from(last, "--to"))
+    with data_engine(memory) as connection:
+        measured = score_run(run, dataset, connection, days=span, progress=progress)
+    return search(measured.scored, today, trade, progress)
+
+
+def _searched_in_world(world: Path, data: Path, run: Path, today: ScoreWeights, trade: Any) -> Any:
+    check_serving_installed()
+    from skipwise.loop.simulated_slates import offer, search_simulated
+
+    progress = ConsoleProgress()
+    offered, crowd = offer(world, data, run, seed=trade.seed, progress=progress)
+    return search_simulated(offered, crowd, today, trade, progress)
+
+
+def _refuse_days(first: str | None, last: str | None) -> None:
+    if first is not None or last is not None:
+        raise SettingError(
+            "--search-in searches on the day after the world's last, and --from and --to name days "
+            "of the dataset; only one can be. Leave one of them out."
+        )
+
+
 def _lived(
     world: Path, data: Path, run: Path, weights: tuple[ScoreWeights, ScoreWeights], memory: float
 ) -> dict[str, Any]:
@@ -140,7 +191,7 @@ def _lived_table(lived: dict[str, Any]) -> Any:
 def _judged_table(found: Any, at: int) -> Any:
     rows = [
         (
-            f"{name}@{at}",
+            f"{name}{'' if found.simulated else f'@{at}'}",
             *(f"{by[what].value:.4f}" for what in ("today", "choice")),
             "{:+.4f} ({:+.4f} to {:+.4f})".format(*by["difference"]),
         )

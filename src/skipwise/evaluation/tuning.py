@@ -14,7 +14,7 @@ line and the page.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -82,6 +82,23 @@ class Found:
     """On the other half: outcome -> `today`, `choice`, `difference` (choice less today)."""
     slates: Mapping[str, int]
     """How many slates each half has."""
+    simulated: bool = False
+    """Whether the viewers are: then it says nothing about people."""
+
+
+class Ordered(Protocol):
+    """Slates of some viewers, which any weights can order: on a log, or in a simulator."""
+
+    def number(self, name: str) -> int:
+        """Count the slates that an outcome is measured on."""
+
+    def value(self, weights: ScoreWeights, name: str) -> float:
+        """Return the mean outcome when ordered so."""
+
+    def judge(
+        self, today: ScoreWeights, choice: ScoreWeights, name: str, progress: Progress
+    ) -> dict[str, Interval]:
+        """Measure both, and their `difference` on the same drawn viewers."""
 
 
 class Slates:
@@ -139,10 +156,36 @@ def search(scored: Scored, today: ScoreWeights, trade: Trade, progress: Progress
     """
     _check_known(scored, trade)
     in_search = _half(scored.viewer, trade.seed)
-    halves = {
-        "searched": Slates(scored, trade, in_search),
-        "judged": Slates(scored, trade, ~in_search),
-    }
+    halves = (Slates(scored, trade, in_search), Slates(scored, trade, ~in_search))
+    outcomes = [name for name in OUTCOMES if name in scored.labels or name == "watch_s"]
+    return search_halves(halves, outcomes, tuple(scored.probabilities), today, trade, progress)
+
+
+def search_halves(
+    parts: tuple[Ordered, Ordered],
+    outcomes: Sequence[str],
+    objectives: Sequence[str],
+    today: ScoreWeights,
+    trade: Trade,
+    progress: Progress = SILENT,
+    *,
+    simulated: bool = False,
+) -> Found:
+    """Search weights on one part of the viewers, and judge the choice on another.
+
+    Args:
+        parts: Searched, judged; no viewer is in both.
+        outcomes: What is told of the choice; the trade's are among them.
+        objectives: What is predicted, so that weights of others are not drawn.
+        today: Today's weights.
+        trade: What is wanted.
+        progress: Who is told.
+        simulated: Whether the viewers are.
+
+    Raises:
+        DatasetError: There are too few slates to search or judge on.
+    """
+    halves = dict(zip(("searched", "judged"), parts, strict=True))
     slates = {name: half.number(trade.improve) for name, half in halves.items()}
     for outcome in (trade.improve, trade.keep):
         number = {name: half.number(outcome) for name, half in halves.items()}
@@ -150,20 +193,19 @@ def search(scored: Scored, today: ScoreWeights, trade: Trade, progress: Progress
             raise DatasetError(
                 f"{number['searched']} slates to search and {number['judged']} to judge have more "
                 f"than {trade.at} rows whose {outcome} is known; each half needs 30. Choose more "
-                "days, or a lower `at`."
+                "days, more viewers, or a lower `at`."
             )
-    tried = _try(halves["searched"], today, trade, scored, progress)
+    tried = _try(halves["searched"], today, trade, objectives, progress)
     choice = _choose(tried, trade)
     return Found(
         today=tried[0],
         tried=tried,
         choice=choice,
         judged={
-            name: halves["judged"].judge(today, choice.weights, name, progress)
-            for name in OUTCOMES
-            if name in scored.labels or name == "watch_s"
+            name: halves["judged"].judge(today, choice.weights, name, progress) for name in outcomes
         },
         slates=slates,
+        simulated=simulated,
     )
 
 
@@ -178,7 +220,11 @@ def _check_known(scored: Scored, trade: Trade) -> None:
 
 
 def _try(
-    slates: Slates, today: ScoreWeights, trade: Trade, scored: Scored, progress: Progress
+    slates: Ordered,
+    today: ScoreWeights,
+    trade: Trade,
+    objectives: Sequence[str],
+    progress: Progress,
 ) -> list[Tried]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     way = optuna.study.StudyDirection
@@ -200,21 +246,21 @@ def _try(
 
         def trial(asked: optuna.Trial) -> tuple[float, float]:
             task.advance()
-            return once(_draw(asked, today, scored))
+            return once(_draw(asked, today, objectives))
 
         study.optimize(trial, n_trials=trade.trials)
     return _with_front(tried, trade)
 
 
-def _draw(trial: optuna.Trial, today: ScoreWeights, scored: Scored) -> ScoreWeights:
+def _draw(trial: optuna.Trial, today: ScoreWeights, objectives: Sequence[str]) -> ScoreWeights:
     changes: dict[str, Any] = {
         "watch_power": trial.suggest_float("watch_power", 0.0, 2.0),
         "glance_power": trial.suggest_float("glance_power", 0.0, 20.0),
     }
-    if "negative" in scored.probabilities:
+    if "negative" in objectives:
         changes["negative_power"] = trial.suggest_float("negative_power", 0.0, 200.0)
     for name in today.rewards:
-        if name in scored.probabilities:
+        if name in objectives:
             changes[name] = {
                 "scale": trial.suggest_float(f"{name}.scale", 0.1, 50.0, log=True),
                 "power": trial.suggest_float(f"{name}.power", 0.0, 3.0),
@@ -294,4 +340,5 @@ def found_to_json(found: Found, trade: Trade) -> dict[str, Any]:
             for name, by in found.judged.items()
         },
         "slates": dict(found.slates),
+        "searched_in": "simulator" if found.simulated else "log",
     }

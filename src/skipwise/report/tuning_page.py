@@ -5,6 +5,7 @@
 Reads `evaluation.tuning` and the blocks of this folder; is read by the command line.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -25,17 +26,28 @@ WORDS = {
     "effective": "effective views per view",
     "negative": "explicit negatives per view",
 }
+SIMULATED_WORDS = {"glance": "skips per view", "watch_s": "watch time per slate, s"}
 
 
 def verdict_words(found: Found, trade: Trade) -> str:
     """Say whether the choice can be trusted, by viewers it was not made for."""
+    note = "Simulated viewers. " if found.simulated else ""
+    return note + _verdict(found, trade)
+
+
+def _words(found: Found) -> Mapping[str, str]:
+    return SIMULATED_WORDS if found.simulated else WORDS
+
+
+def _verdict(found: Found, trade: Trade) -> str:
+    named = _words(found)
     change, kept = (found.judged[name]["difference"] for name in (trade.improve, trade.keep))
     if found.choice.weights == found.today.weights:
         return "Nothing that was tried beats today's weights for this trade."
     sure = change.low > 0 if OUTCOMES[trade.improve] else change.high < 0
     harmed = kept.high < 0 if OUTCOMES[trade.keep] else kept.low > 0
     words = (
-        f"{WORDS[trade.improve]} {_change(change)}, {WORDS[trade.keep]} {_change(kept)}, on "
+        f"{named[trade.improve]} {_change(change)}, {named[trade.keep]} {_change(kept)}, on "
         "viewers the choice was not made for."
     )
     if change.high < 0 if OUTCOMES[trade.improve] else change.low > 0:
@@ -45,6 +57,17 @@ def verdict_words(found: Found, trade: Trade) -> str:
     if not sure:
         return f"Not sure: {words} The gain is not clear of chance."
     return f"Better: {words} Prove it in an experiment before all viewers get it."
+
+
+_SHOWN = (
+    "Slates are what was shown, ordered anew: that says how to order, not what a feed would show "
+    "tomorrow."
+)
+_SIMULATED = (
+    "Simulated viewers of one made-up world choose from what the real pipeline offers them on the "
+    "day after its last: one model, the first slate of a visit, nothing learnt from it. It says "
+    "what these would do, and nothing about people; of other worlds the intervals say nothing."
+)
 
 
 def write_tuning_page(path: Path, found: Found, trade: Trade, run: str) -> None:
@@ -64,9 +87,7 @@ def write_tuning_page(path: Path, found: Found, trade: Trade, run: str) -> None:
             Words(
                 text=f"Searched on {found.slates['searched']:,} slates of half of the viewers, "
                 f"judged on {found.slates['judged']:,} of the others; the first {trade.at} places "
-                "count. "
-                "Slates are what was shown, ordered anew: that says how to order, not what a feed "
-                "would show tomorrow."
+                f"count. {_SIMULATED if found.simulated else _SHOWN}"
             ),
         ),
     )
@@ -80,6 +101,7 @@ def write_tuning_page(path: Path, found: Found, trade: Trade, run: str) -> None:
 
 
 def _front(found: Found, trade: Trade) -> Chart:
+    named = _words(found)
     front = sorted((each for each in found.tried if each.on_front), key=lambda each: each.keep)
 
     def paint(figure: Figure) -> None:
@@ -90,12 +112,12 @@ def _front(found: Found, trade: Trade) -> Chart:
         axes.plot([found.today.keep], [found.today.improve], "s", color=SECOND, markersize=9)
         axes.annotate("today", (found.today.keep, found.today.improve))
         axes.annotate("choice", (found.choice.keep, found.choice.improve))
-        axes.set_xlabel(WORDS[trade.keep])
-        axes.set_ylabel(WORDS[trade.improve])
+        axes.set_xlabel(named[trade.keep])
+        axes.set_ylabel(named[trade.improve])
 
     rows: list[Row] = [(number_text(e.keep, 3), number_text(e.improve, 4)) for e in front]
     better = [
-        f"{'more' if OUTCOMES[name] else 'less'} {WORDS[name]} is better"
+        f"{'more' if OUTCOMES[name] else 'less'} {named[name]} is better"
         for name in (trade.keep, trade.improve)
     ]
     return Chart(
@@ -106,7 +128,7 @@ def _front(found: Found, trade: Trade) -> Chart:
         f"{better[0]} and {better[1]}.",
         svg=draw("front", "Pareto front of score weights", (7.0, 4.2), paint),
         numbers=Table(
-            caption="The front", head=(WORDS[trade.keep], WORDS[trade.improve]), rows=tuple(rows)
+            caption="The front", head=(named[trade.keep], named[trade.improve]), rows=tuple(rows)
         ),
     )
 
@@ -120,7 +142,7 @@ def _judged(found: Found) -> Table:
         said: Tone = "good" if tone == "good" else "bad" if tone == "bad" else ""
         rows.append(
             (
-                WORDS[name],
+                _words(found)[name],
                 _figure(by["today"]),
                 _figure(by["choice"]),
                 Cell(text=number_text(change.value, 4), below=_bounds(change), tone=said),

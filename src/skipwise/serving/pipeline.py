@@ -10,7 +10,7 @@ Reads `rows`, `models`, `negatives` and the score; is read by `engine`.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -173,26 +173,53 @@ def order(now: Situation) -> None:
 def diversify(now: Situation) -> None:
     """Take the best first, but not too much of one author or topic; put off what is too much."""
     catalogue = now.world.catalogue
-    authors: Counter[int] = Counter()
-    topics: Counter[int] = Counter()
+    authors = catalogue.author[now.candidates].tolist()
+    now.keep(
+        varied(
+            now.score,
+            authors,
+            lambda place: catalogue.topic_codes(int(now.candidates[place])),
+            now.k,
+            now.settings,
+        )
+    )
+
+
+def varied(
+    score: Floats,
+    authors: Sequence[int],
+    topics_of: Callable[[int], Iterable[int]],
+    k: int,
+    settings: SlateSettings,
+) -> list[int]:
+    """Return the places of k candidates, best first, then of those passed over on the way.
+
+    Args:
+        score: (C,).
+        authors: (C,) numbers, 0 = unknown, which is never too much.
+        topics_of: Place -> numbers of its topics.
+        k: Places of the slate.
+        settings: What is too much.
+    """
+    by_author: Counter[int] = Counter()
+    by_topic: Counter[int] = Counter()
     chosen: list[int] = []
     put_off: list[int] = []
-    allowed = max(1, -(-now.k // 10))
-    for place in np.argsort(-now.score, kind="stable").tolist():
-        if len(chosen) == now.k:
+    allowed = max(1, -(-k // 10))
+    for place in np.argsort(-score, kind="stable").tolist():
+        if len(chosen) == k:
             break
-        code = int(now.candidates[place])
-        author, of = int(catalogue.author[code]), catalogue.topic_codes(code)
-        too_many = (author and authors[author] >= allowed * now.settings.per_author) or any(
-            topics[topic] >= allowed * now.settings.per_topic for topic in of
+        author, of = authors[place], tuple(topics_of(place))
+        too_many = (author and by_author[author] >= allowed * settings.per_author) or any(
+            by_topic[topic] >= allowed * settings.per_topic for topic in of
         )
         if too_many:
             put_off.append(place)
             continue
-        authors[author] += 1
-        topics.update(of)
+        by_author[author] += 1
+        by_topic.update(of)
         chosen.append(place)
-    now.keep([*chosen, *put_off])
+    return [*chosen, *put_off]
 
 
 def explore(now: Situation) -> None:
