@@ -49,10 +49,14 @@ def spoil(file: Path) -> None:
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
 
 
+Skips = Callable[[str, str], float]
+"""Variant, video -> the chance that it is skipped."""
+
+
 class Viewers(threading.Thread):
     """Viewers who ask, watch, and skip four in ten, or as they are told; until `over`."""
 
-    def __init__(self, url: str, number: int, skips: Callable[[str], float] | None = None) -> None:
+    def __init__(self, url: str, number: int, skips: Skips | None = None) -> None:
         super().__init__(daemon=True)
         self.url, self.number, self.skips = url, number, skips
         self.over = threading.Event()
@@ -74,7 +78,7 @@ class Viewers(threading.Thread):
         slate = client.ask("POST", "/v1/feed", {"viewer_id": viewer, "k": 5})
         variant = slate["variant"]
         self.answers[variant] = self.answers.get(variant, 0) + 1
-        share = 0.4 if self.skips is None else self.skips(variant)
+        skips = self.skips or (lambda *_: 0.4)
         client.keep(
             *(
                 {
@@ -82,7 +86,7 @@ class Viewers(threading.Thread):
                     "viewer_id": viewer,
                     "video_id": item["video_id"],
                     "shown_at_ms": int(time.time() * 1000),
-                    "watch_ms": 500 if rng.random() < share else 20_000,
+                    "watch_ms": 500 if rng.random() < skips(variant, item["video_id"]) else 20_000,
                     "duration_ms": 30_000,
                     "request_id": slate["request_id"],
                     "variant": variant,

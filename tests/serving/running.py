@@ -82,12 +82,14 @@ def running(service: Service) -> Iterator[Client]:
 class Command:
     """`skipwise serve` as a process, with its workers."""
 
-    def __init__(self, run: Path, data: Path, state: str, *words: str) -> None:
+    def __init__(
+        self, run: Path, data: Path, state: str, *words: str, backend: str = "eager"
+    ) -> None:
         self.port = _free_port()
         self.arguments = [
             *(sys.executable, "-m", "skipwise.cli.main", "serve", str(run), "--data", str(data)),
             *("--state", state, "--port", str(self.port), *words),
-            *("--backend", "eager"),
+            *("--backend", backend),
             *("limits.wait_ms=60000", "limits.deadline_ms=60000"),
         ]
         self.client = Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)

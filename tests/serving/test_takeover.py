@@ -1,7 +1,9 @@
 """A server process takes over what is published, and takes back what is worse."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.serving.serve import Service
 from skipwise.training.checkpoint import MODEL_FILE, TrainedRun
-from tests.serving.published import Viewers, publish, spoil, told, until
+from skipwise.training.published import forget_old
+from tests.serving.published import Skips, Viewers, publish, spoil, told, until
 from tests.serving.running import Command, running
 
 SOON = (
@@ -34,7 +37,7 @@ def command(small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path) -> It
 
 
 @contextlib.contextmanager
-def watching(command: Command, skips: Callable[[str], float] | None = None) -> Iterator[Viewers]:
+def watching(command: Command, skips: Skips | None = None) -> Iterator[Viewers]:
     """Two threads of viewers; none of their requests may fail."""
     crowd = [Viewers(str(command.client.base_url), number, skips) for number in range(2)]
     for viewers in crowd:
@@ -99,7 +102,7 @@ def test_a_model_whose_chances_are_off_is_rolled_back_and_not_taken_again(
 def test_a_model_that_is_skipped_more_is_rolled_back(
     command: Command, small_run: TrainedRun, tmp_path: Path
 ) -> None:
-    with watching(command, {"current": 0.3, "canary": 0.7}.__getitem__):
+    with watching(command, lambda variant, _: {"current": 0.3, "canary": 0.7}[variant]):
         publish(tmp_path / "live", "model-00001", small_run)
         until(lambda: ("rolled back", "model-00001") in told(command.client))
     assert command.client.ask("GET", "/v1/models")["told"][-1]["why"].startswith("skip rate 0.")
@@ -123,6 +126,37 @@ def test_a_damaged_model_is_refused_told_and_taken_when_it_was_mended(
     until(lambda: made.client.ask("GET", "/ready")["model"] == "model-00001")
     assert made.client.ask("GET", "/ready")["status"] == "ready"
     made.stop()
+
+
+def test_a_model_that_answers_outlives_newer_ones_and_a_restart(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Published while the server is down, then tidied: it comes back with what it answered by."""
+    live, state = tmp_path / "live", f"sqlite:{tmp_path / 'state.db'}"
+    words = ("--follow", str(live), *SOON, "follow.minutes_at_most=0.02")
+    made = Command(small_run.path, small_dataset.path, state, *words)
+    made.start()
+    for name in ("model-00001", "model-00002"):
+        publish(live, name, small_run)
+        until(partial(_answers, made, name))
+    (mark,) = (live / "served").glob("*.json")
+    until(lambda: json.loads(mark.read_text())["models"] == ["model-00001", "model-00002"])
+    made.stop()
+    for number in range(3, 7):
+        publish(live, f"model-{number:05d}", small_run)
+    assert forget_old(live, 6, 2) == ["model-00003", "model-00004"]
+    again = Command(small_run.path, small_dataset.path, state, *words)
+    again.start()
+    assert again.client.ask("GET", "/v1/models")["current"] == "model-00002"
+    until(partial(_answers, again, "model-00006"))
+    until(lambda: json.loads(mark.read_text())["models"] == ["model-00002", "model-00006"])
+    again.stop()
+    assert forget_old(live, 6, 2) == ["model-00001"]
+
+
+def _answers(server: Command, model: str) -> bool:
+    answering: str = server.client.ask("GET", "/ready")["model"]
+    return answering == model
 
 
 def test_what_an_operator_rolls_back_is_not_taken_again(

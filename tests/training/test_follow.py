@@ -1,5 +1,6 @@
 """A log is followed once, in order, exactly: however it arrives and wherever it is broken off."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from skipwise.training.fit import log_losses
 from skipwise.training.follow import Follower, FollowSettings
 from skipwise.training.followed_rows import rows_of
 from skipwise.training.learner import Learner
+from skipwise.training.published import forget_old, mark_served, model_name
 from tests.training.trained import short_run
 
 SETTINGS = FollowSettings(events_together=120, publish_minutes=600.0)
@@ -267,3 +269,28 @@ def test_the_first_unknown_value_of_a_column_leaves_earlier_rows_what_they_were(
     )
     np.testing.assert_array_equal(long.keys[:3], short.keys)
     assert len(set(long.keys.tolist())) == 4
+
+
+def test_old_models_are_deleted_but_none_that_a_server_has_marked(
+    made: Path, tmp_path: Path
+) -> None:
+    """Seven or more are published; two are kept, and the first, by which a server answers."""
+    often = dataclasses.replace(SETTINGS, events_together=40, publish_minutes=1.0, models_kept=2)
+    out, connection = tmp_path / "live", ibis.duckdb.connect(threads=1)
+    mark_served(out, "state", ["model-00001"])
+    mark_served(out, "other", [])
+    follower = Follower(made / "run", out, often)
+    follower.advance(read_log(made / "log", connection), connection)
+    number = follower.position.published
+    assert number >= 7
+    kept = [model_name(1), model_name(number - 1), model_name(number)]
+    assert sorted(path.name for path in out.glob("model-*")) == kept
+    assert json.loads((out / "latest.json").read_text())["model"] == kept[-1]
+    for name in kept:
+        load_run(out / name)
+    assert not list(out.glob(".gone-*"))
+    mark_served(out, "state", [])
+    (out / "served" / "damaged.json").write_text("{")
+    assert forget_old(out, number, 2) == [], "what cannot be read may be of any model"
+    (out / "served" / "damaged.json").unlink()
+    assert forget_old(out, number, 2) == [model_name(1)]

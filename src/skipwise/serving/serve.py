@@ -31,7 +31,7 @@ from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import Store, open_store
-from skipwise.serving.takeover import Takeover
+from skipwise.serving.takeover import Takeover, name_state
 from skipwise.serving.trial import TrialSettings
 from skipwise.serving.trust import Keys, check_reach
 from skipwise.serving.variants import begin, open_variants
@@ -149,6 +149,8 @@ def app_of(service: Service) -> Starlette:
 def _engine(service: Service, store: Store) -> Engine:
     settings = service.settings.serving
     engine = open_engine(service.run, service.data, store, settings, followed=service.follow)
+    if service.follow is not None:
+        name_state(store)  # before there are several processes
     if service.experiment is not None:
         definition = read_definition(service.experiment)
         begin(store, definition)

@@ -6,6 +6,7 @@
 - Every process loads and proves a model on its own before any answers by it; who is first says so
   in the store, once for all.
 - What cannot be loaded is refused, told in `/ready`, and looked at again only when it has changed.
+- What answers is marked in the folder first, so that the trainer keeps it (`training.published`).
 - While an operator tries a canary of his own, nothing is taken up.
 
 Reads `line_up`, `trial` and `metrics`; is read by `worker` and `app`.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skipwise.errors import RunError, SkipwiseError
+from skipwise.errors import RunError, SkipwiseError, StorageError
 from skipwise.serving import metrics
 from skipwise.serving.engine import Engine
 from skipwise.serving.line_up import LineUp
@@ -30,9 +31,11 @@ from skipwise.serving.trial import Judgement, TrialSettings, judge
 from skipwise.serving.wire import ArmFigures, ModelDocument, ToldOfModel, TrialDocument
 from skipwise.serving.world import Tallied, pack_line
 from skipwise.training.checkpoint import MODEL_FILE, RUN_FILE, read_description
+from skipwise.training.published import mark_served
 
 LATEST_FILE = "latest.json"
-PROBLEM = "follow"
+PROBLEM, _MARK_PROBLEM = "follow", "follow: marks"
+_NAME_DOCUMENT = "state name"
 _SAY_AFTER_VIEWS = 100
 _SAY_AFTER_LOOKS = 5
 
@@ -52,6 +55,7 @@ class Takeover:
         self._waiting: Served | None = None
         """Loaded, and to be let in at the next look, when the other processes have it too."""
         self._looks = self._said = 0
+        self._state, self._marked = name_state(engine.store), frozenset[str]()
 
     def look(self) -> None:
         """Take up the newest model, or see how the one on trial does.
@@ -62,6 +66,7 @@ class Takeover:
         """
         self._looks += 1
         line_up = self.engine.models.line_up
+        self._mark(line_up)
         tally = self.engine.tally
         if line_up.trial:
             current = self.engine.models.every()[0].checksum
@@ -76,6 +81,9 @@ class Takeover:
     def _take_up(self, line_up: LineUp) -> None:
         if self._waiting is not None:
             model, self._waiting = self._waiting, None
+            self._mark(line_up, model.name)
+            if not (self.folder / model.name / RUN_FILE).is_file():
+                return  # the trainer has published so many since that this one is gone
             if _first_to(self.engine.store, f"try {model.checksum}"):
                 until = model.run.description.get("followed", {}).get("events")
                 why = "newest in the folder" if until is None else f"has learnt {until:,} events"
@@ -94,6 +102,21 @@ class Takeover:
             self.engine.problems[PROBLEM] = f"{problem} The model before it goes on answering."
             metrics.TAKEOVERS.labels("refused").inc()
             log.warning("a published model was refused: %s", problem)
+
+    def _mark(self, line_up: LineUp, *more: str) -> None:
+        """Say in the folder what answers, or may be gone back to, where it is other than before."""
+        names = {line_up.current, line_up.previous, line_up.canary, *more} - {None}
+        marked = frozenset(name for name in names if name and (self.folder / name).is_dir())
+        if marked == self._marked:
+            return
+        try:
+            mark_served(self.folder, self._state, marked)
+            self._marked = marked
+            self.engine.problems.pop(_MARK_PROBLEM, None)
+        except StorageError as problem:
+            self.engine.problems[_MARK_PROBLEM] = (
+                f"{problem} The trainer cannot know which models answer, and may delete them."
+            )
 
     def _is_new(self, name: str, line_up: LineUp) -> bool:
         if self._refused and _marks(self.folder) == self._refused:
@@ -141,6 +164,15 @@ class Takeover:
         log.warning(
             "%s %s: %s", line_up.canary, "is kept" if keep else "is rolled back", judged.words
         )
+
+
+def name_state(store: Store) -> str:
+    """Return the state's own name, the same for all its processes; made up at the first call."""
+    held = store.get(_NAME_DOCUMENT)
+    if held is None:
+        store.put(_NAME_DOCUMENT, secrets.token_hex(8).encode())
+        held = store.get(_NAME_DOCUMENT)
+    return "" if held is None else held.value.decode()
 
 
 def model_document(engine: Engine, takeover: Takeover | None, request_id: str) -> ModelDocument:

@@ -46,6 +46,7 @@ from skipwise.training.finding import FindingTeacher
 from skipwise.training.fit import log_losses
 from skipwise.training.followed_rows import Rows, digest, rows_of
 from skipwise.training.learner import Learner
+from skipwise.training.published import forget_old, model_name
 from skipwise.training.unfinished import Checkpoints, described, find_unfinished
 from skipwise.training.views import draw_views
 
@@ -69,6 +70,8 @@ class FollowSettings:
     """How often the log is looked at."""
     late_minutes: float = 0.0
     """Of a server's state: how long a view waits for outcomes that come late."""
+    models_kept: int = 20
+    """The newest published models that stay on disk, besides those that a server answers by."""
     learning_rate_factor: float = 0.3
     """Of the run's own learning rates: one pass over news, not many over everything."""
 
@@ -77,6 +80,7 @@ class FollowSettings:
         check_setting("publish_minutes", self.publish_minutes, above=0, at_most=1e6)
         check_setting("poll_s", self.poll_s, above=0, at_most=86_400)
         check_setting("late_minutes", self.late_minutes, at_least=0, at_most=1e6)
+        check_setting("models_kept", self.models_kept, at_least=2, at_most=100_000)
         check_setting("learning_rate_factor", self.learning_rate_factor, above=0, at_most=100)
 
 
@@ -254,13 +258,14 @@ class Follower:
         waited_ms = position.latest_ms - position.published_ms
         if waited_ms < self.settings.publish_minutes * 60_000:
             return
-        name = f"model-{position.published + 1:05d}"
+        name = model_name(position.published + 1)
         last_day = max(self.known_until, int(rows.day[: position.rows].max(initial=-1)))
         seconds = time.monotonic() - self.started_s
         publish(self.out / name, self.run, learner, dataset, position, last_day, seconds)
         write_json(self.out / LATEST_FILE, {"model": name, "events": position.rows})
         position.published, position.published_ms = position.published + 1, position.latest_ms
         self._keep(learner)
+        forget_old(self.out, position.published, self.settings.models_kept)
 
     def _keep(self, learner: Learner) -> None:
         """Put weights and position on disk together."""
