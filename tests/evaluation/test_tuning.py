@@ -55,9 +55,25 @@ def test_a_planted_gain_is_found_and_holds_on_other_viewers(found: Found) -> Non
     assert "Better: " in verdict_words(found, TRADE)
 
 
-def test_no_gain_is_claimed_on_noise() -> None:
-    noise = search(scored(planted=False), BLIND, TRADE)
+@pytest.mark.parametrize("seed", range(5))
+def test_no_gain_is_claimed_on_noise(seed: int) -> None:
+    noise = search(scored(planted=False, seed=seed), BLIND, TRADE)
     assert "Better" not in verdict_words(noise, TRADE)
+
+
+def test_what_is_to_be_kept_binds_the_choice() -> None:
+    """Whoever is likely to skip stays long when he stays: fewer skips cost watch time."""
+    rows = scored(planted=True)
+    p, left = rows.probabilities["glance"], rows.labels["glance"] == 1
+    rows = dataclasses.replace(
+        rows, watch_s=np.where(left, 1.0, 40 * p), expected_watch_s=p + (1 - p) * 40 * p
+    )
+    today = dataclasses.replace(BLIND, watch_power=1.0)
+    strict = search(rows, today, TRADE)
+    loose = search(rows, today, dataclasses.replace(TRADE, give=0.5))
+    assert strict.choice.keep >= strict.today.keep
+    assert 0.5 * loose.today.keep <= loose.choice.keep < strict.choice.keep
+    assert loose.choice.improve < strict.choice.improve - 0.05
 
 
 def test_a_choice_that_fails_on_other_viewers_is_not_kept(found: Found) -> None:
