@@ -68,12 +68,15 @@ def test_a_model_of_shuffled_labels_is_rolled_back_and_one_that_learnt_is_kept(
     assert [auc(run, real) > 0.8 for run in runs] == [True, False, True]
     save_score_weights(tmp_path / "skips.json", ScoreWeights(glance_power=5.0))
     words = ("--follow", str(tmp_path / "live"), "--weights", str(tmp_path / "skips.json"), *SOON)
-    command = Command(runs[0].path, real.path, f"sqlite:{tmp_path / 'state.db'}", *words)
+    by_skips = "follow.calibration_worse_by=1.0"
+    command = Command(runs[0].path, real.path, f"sqlite:{tmp_path / 'state.db'}", *words, by_skips)
     command.start()
     try:
         with watching(command, lambda _, video_id: skipped(video_id)):
             publish(tmp_path / "live", "model-00001", runs[1])
             until(lambda: ("rolled back", "model-00001") in told(command.client))
+            why = command.client.ask("GET", "/v1/models")["told"][-1]["why"]
+            assert why.startswith("skip rate 0.")
             publish(tmp_path / "live", "model-00002", runs[2])
             until(lambda: ("kept", "model-00002") in told(command.client))
     finally:
