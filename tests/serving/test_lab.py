@@ -13,6 +13,8 @@ from skipwise.evaluation.bootstrap import Interval
 from skipwise.evaluation.tuning import Found, Trade, Tried, found_to_json
 from skipwise.features.dataset import Dataset
 from skipwise.model.score import ScoreWeights
+from skipwise.serving import front
+from skipwise.serving.engine import Engine
 from skipwise.serving.lab import EVERY_S, Recorder, Sample
 from skipwise.serving.serve import Service
 from skipwise.settings import settings_to_dict
@@ -104,6 +106,30 @@ def test_without_a_search_the_front_is_predicted_and_says_so(
     check_front(told["trials"])
 
 
+def test_a_promise_is_made_once_a_minute_and_anew_for_other_weights(
+    served_beside: tuple[Client, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = served_beside
+    made: list[str] = []
+
+    def counted(engine: Engine, request_id: str) -> front.LabFront:
+        made.append(request_id)
+        return predicted(engine, request_id)
+
+    predicted = front._predicted
+    monkeypatch.setattr(front, "_predicted", counted)
+    first, again = (client.ask("GET", "/v1/lab/front") for _ in range(2))
+    assert len(made) == 1
+    assert first["request_id"] != again["request_id"]
+    assert first["trials"] == again["trials"]
+    client.ask("PUT", "/v1/score", {"glance_power": 7.0})
+    assert client.ask("GET", "/v1/lab/front")["trials"] != first["trials"]
+    assert len(made) == 2
+    monkeypatch.setattr(front, "_PROMISED_FOR_MS", 0)
+    client.ask("GET", "/v1/lab/front")
+    assert len(made) == 3
+
+
 def test_a_search_of_this_model_is_the_front_with_the_weights_in_force_on_it(
     served_beside: tuple[Client, Path], small_run: TrainedRun
 ) -> None:
@@ -186,12 +212,36 @@ def test_an_experiment_beside_the_run_is_told_day_by_day(
     analysis = {"looks": [{**blank, "day": 0}, {**look, "day": 1}, {**look, "day": 2}]}
     definition = {"name": "by-hand", "control": "control", "days": 7}
     (folder / "result").mkdir()
-    (folder / "result" / "analysis.json").write_text(
-        json.dumps({"analysis": analysis, "definition": definition, "simulated": True}),
-        encoding="utf-8",
-    )
+    held = {"analysis": analysis, "definition": definition, "simulated": True}
+    (folder / "result" / "analysis.json").write_text(json.dumps(held), encoding="utf-8")
     (seen,) = client.ask("GET", "/v1/lab")["experiments"]
     assert (seen["experiment"], seen["days"], seen["simulated"]) == ("by-hand", 7, True)
     assert [each["day"] for each in seen["looks"]] == [1, 2]
     assert seen["looks"][0]["effect"] == pytest.approx(-0.1)
     assert (seen["looks"][0]["low"], seen["looks"][0]["high"]) == pytest.approx((-0.2, 0.05))
+
+
+def test_an_analysis_is_read_again_when_its_file_has_changed_and_not_before(
+    served_beside: tuple[Client, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, folder = served_beside
+    look = {"metric": "glance_rate", "treatment": "b", "control_mean": 0.4, "day": 0}
+    effect = {"effect": -0.04, "always_low": -0.08, "always_high": 0.02}
+    definition = {"name": "first", "control": "a", "days": 7}
+    held = {"analysis": {"looks": [look | effect]}, "definition": definition, "simulated": False}
+    path = folder / "result" / "analysis.json"
+    path.parent.mkdir()
+    read: list[Path] = []
+
+    def counted(path: Path, encoding: str) -> str:
+        read.append(path)
+        return path.read_bytes().decode(encoding)
+
+    monkeypatch.setattr(Path, "read_text", counted)
+    for name in ("first", "first", "another"):
+        definition["name"] = name
+        path.write_text(json.dumps(held), encoding="utf-8")
+        os.utime(path, (len(name), len(name)))
+        told = [client.ask("GET", "/v1/lab")["experiments"][0]["experiment"] for _ in range(3)]
+        assert told == [name] * 3
+    assert read == [path.resolve()] * 2

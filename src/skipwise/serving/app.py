@@ -30,7 +30,7 @@ from skipwise.serving.checks import check_events, check_explain, check_feed, che
 from skipwise.serving.explain import Explained, explain
 from skipwise.serving.facts import KnownViewers, PageFacts, feed_facts, some_viewers
 from skipwise.serving.files import page_routes
-from skipwise.serving.front import LabFront, lab_front
+from skipwise.serving.front import LabFront
 from skipwise.serving.lab import LabFigures, lab_figures
 from skipwise.serving.openapi import Described, document
 from skipwise.serving.refusal import Refusal, decode, refusal_of
@@ -121,7 +121,8 @@ async def get_lab(call: Call) -> LabFigures:
 
 async def get_front(call: Call) -> LabFront:
     """Tell what other weights of the score bring, as searched or as predicted."""
-    return await call.worker.apart(lambda: lab_front(call.worker.engine, call.id))
+    worker = call.worker
+    return await asyncio.to_thread(worker.fronts.newest, worker.engine, call.id, now_ms())
 
 
 async def post_events(call: Call) -> Accepted:

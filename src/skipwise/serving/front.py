@@ -3,22 +3,27 @@
     a `tune.json` beside the run, of the model that answers  ->  what `skipwise tune` searched
     none: Engine, some viewers' feeds                        ->  what other weights would promise
 
+- Neither is made anew for whoever looks: a search is read again when its file has changed, a
+  promise is good for a minute, for the same model and weights.
+
 - A search is measured: outcomes of slates that were shown, ordered anew. A promise is predicted by
   the model itself, and says so.
 - The weights in force are marked on it where they are among its points.
 
-Reads `engine`, `facts` and `pipeline`; is read by `app`.
+Reads `engine`, `facts` and `pipeline`; is read by `worker` and `app`.
 """
 
 import dataclasses
 import itertools
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from skipwise.errors import SettingError
@@ -30,6 +35,7 @@ from skipwise.serving.wire import FeedRequest
 from skipwise.settings import apply_settings, settings_to_dict
 
 _SLATE = 10
+_PROMISED_FOR_MS = 60_000
 _GRID = {
     "glance_power": (0.0, 0.5, 1.0, 2.0, 4.0, 8.0),
     "watch_power": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -73,23 +79,42 @@ class LabFront(Struct, frozen=True):
     trials: tuple[Trial, ...]
 
 
-def lab_front(engine: Engine, request_id: str) -> LabFront:
-    """Return the newest search for the model that answers, or else what it promises itself.
+class Fronts:
+    """Makes the fronts of one process."""
 
-    Raises:
-        StateError: The state is out of reach.
-    """
-    engine.catch_up()
-    return _searched(engine, request_id) or _predicted(engine, request_id)
+    def __init__(self) -> None:
+        self._promised: tuple[tuple[str, ScoreWeights], int, LabFront] | None = None
+
+    def newest(self, engine: Engine, request_id: str, at_ms: int) -> LabFront:
+        """Return the newest search for the model that answers, or else what it promises itself.
+
+        Args:
+            engine: Whose world's lock is held for one viewer at a time.
+            request_id: Of the answer.
+            at_ms: By the system's clock.
+
+        Raises:
+            StateError: The state is out of reach.
+        """
+        engine.catch_up()
+        searched = _searched(engine, request_id)
+        if searched is not None:
+            return searched
+        key = engine.models.every()[0].checksum, engine.weights
+        held = self._promised
+        if held is None or held[0] != key or not 0 <= at_ms - held[1] < _PROMISED_FOR_MS:
+            held = key, at_ms, _predicted(engine, request_id)
+            self._promised = held
+        return replace(held[2], request_id=request_id)
 
 
 def _searched(engine: Engine, request_id: str) -> LabFront | None:
     """Read the newest search of this model; what is none, or of another model, is passed over."""
     model = engine.models.every()[0].checksum
-    paths = sorted(engine.models.folder.glob("*/tune.json"), key=_changed_at, reverse=True)
-    for path in paths:
+    found = [(_changed(path), path) for path in engine.models.folder.glob("*/tune.json")]
+    for changed, path in sorted(found, reverse=True):
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
+            held = _read(path, changed)
             if held["run"]["model"] == model:
                 return _told(held, path.parent.name, engine.weights, request_id)
         except (OSError, ValueError, KeyError, TypeError, SettingError):
@@ -97,11 +122,20 @@ def _searched(engine: Engine, request_id: str) -> LabFront | None:
     return None
 
 
-def _changed_at(path: Path) -> float:
+def _changed(path: Path) -> tuple[int, int]:
+    """Return when a file was changed last, in ns, and its bytes; zeros where it is gone."""
     try:
-        return path.stat().st_mtime
+        found = path.stat()
     except OSError:
-        return 0.0
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, _changed: tuple[int, int]) -> dict[str, Any]:
+    """Read a search as it is since then."""
+    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return held
 
 
 def _told(held: dict[str, Any], folder: str, now: ScoreWeights, request_id: str) -> LabFront:

@@ -5,6 +5,7 @@
 
 - Samples hold sums since the start; what happened between two of them is their difference.
 - With several processes the figures are those of all.
+- An analysis is read again only when its file has changed.
 
 Reads `metrics` and `engine`; is read by `worker` and `app`.
 """
@@ -12,6 +13,7 @@ Reads `metrics` and `engine`; is read by `worker` and `app`.
 import json
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +189,19 @@ def _experiments(folder: Path) -> Iterable[Seen]:
     """Read the analyses that lie beside the run; what is none of them is passed over."""
     for path in sorted(folder.glob("*/analysis.json")):
         try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            yield from _seen(held)
-        except (OSError, ValueError, KeyError, TypeError):
+            found = path.stat()
+            yield from _read(path, (found.st_mtime_ns, found.st_size))
+        except OSError:
             continue
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, _changed: tuple[int, int]) -> tuple[Seen, ...]:
+    """Read a file as it is since then; nothing where it is no analysis."""
+    try:
+        return tuple(_seen(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def _seen(held: dict[str, Any]) -> list[Seen]:

@@ -8,7 +8,7 @@
   answered without the model, and says so.
 - Whoever comes while the disk is written shares the next flush.
 
-Reads `engine` and `metrics`; is read by `app`.
+Reads `engine`, `lab`, `front` and `metrics`; is read by `app`.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from typing import TypeVar
 from skipwise.errors import SkipwiseError
 from skipwise.serving import metrics
 from skipwise.serving.engine import Engine
+from skipwise.serving.front import Fronts
 from skipwise.serving.lab import EVERY_S, Recorder
 from skipwise.serving.refusal import Refusal
 from skipwise.serving.seed import now_ms
@@ -79,6 +80,7 @@ class Worker:
     )
     flushing: "asyncio.Task[None] | None" = None
     recorder: Recorder = field(default_factory=Recorder)
+    fronts: Fronts = field(default_factory=Fronts)
     named: set[str] = field(default_factory=set)
     """Models that have answered someone."""
     takeover: Takeover | None = None
