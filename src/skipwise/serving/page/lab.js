@@ -1,9 +1,12 @@
 // The lab: each chart answers one question and says it in its title.
 
 import { ask, key } from "/page/api.js";
-import { bars, looks, overTime, promises, scatter } from "/page/chart.js";
+import { bars, looks, overTime, promises } from "/page/chart.js";
 import { node, percent, put, seconds, short } from "/page/dom.js";
+import { drawFront } from "/page/front.js";
+import { drawModels } from "/page/models.js";
 import { askForKey } from "/page/picker.js";
+import { changed, failAll, fill, nothing, question, show } from "/page/question.js";
 
 const STAGES = [
   ["request /v1/feed", "a feed"], ["retrieve", "· retrieve"], ["hydrate", "· hydrate"],
@@ -20,37 +23,11 @@ const METRICS = {
   like_rate: "likes", positives_rate: "likes, follows, shares", negatives_rate: "“not for me”",
   sessions_per_viewer: "sessions per viewer", active_days_per_viewer: "active days per viewer", return_rate: "viewers who return",
 };
+const FEWER_IS_BETTER = ["glance_rate", "negatives_rate"];
 const EVERY_MS = 5000;
 const RARE = 6;
+const THIN = 5;  // views: a share of fewer says nothing
 const byId = (id) => document.getElementById(id);
-const charts = {};
-const held = new Map();
-
-/** Whether something is not as it was drawn last; a card that stays as it is keeps its focus. */
-function changed(name, value) {
-  const text = JSON.stringify(value);
-  if (held.get(name) === text) return false;
-  held.set(name, text);
-  return true;
-}
-
-/** A card: one question, one line of answer, one drawing. */
-function question(name, title, wide = false) {
-  const answer = node("p", { class: "answer" });
-  const drawing = node("div", {}, node("p", { class: "empty" }, "Loading…"));
-  const heading = node("h2", { id: `q-${name}` }, title);
-  charts[name] = { answer, drawing, title: heading };
-  return node("section", { class: `question${wide ? " wide" : ""}`, id: name, "aria-labelledby": heading.id }, heading, answer, drawing);
-}
-
-function show(name, answer, ...drawing) {
-  put(charts[name].answer, answer);
-  put(charts[name].drawing, ...drawing);
-}
-
-function nothing(words) {
-  return node("p", { class: "empty" }, words);
-}
 
 /** Put [before, after] of neighbouring samples through a function; [agoS, value]. */
 function changes(figures, of) {
@@ -89,12 +66,15 @@ function quantile(before, after, boundsS, share) {
   return low + ((share * count - below) / Math.max(up[at] - below, 1e-9)) * (boundsS[at] - low);
 }
 
-function drawSpeed(figures) {
+function drawRate(figures) {
   const span = spanOf(figures);
   const rate = changes(figures, (a, b, s) => (b.requests - a.requests) / s);
   const refused = figures.samples.at(-1).refused;
   show("rate", [node("b", {}, rate.length ? rate.at(-1)[1].toFixed(1) : "–"), ` a second now; ${refused.toLocaleString()} refused for want of time, ${figures.samples.at(-1).failed.toLocaleString()} failed`],
     rate.length ? overTime("Requests a second over the last minutes", [{ points: rate }], span, (value) => value.toLocaleString(), 1) : nothing("Five more seconds."));
+}
+
+function drawStages(figures) {
   const [first, last] = [figures.samples[0], figures.samples.at(-1)];
   const rows = STAGES.flatMap(([stage, name]) => {
     const after = last.stages[stage];
@@ -108,15 +88,22 @@ function drawSpeed(figures) {
     rows.length ? node("p", { class: "legend" }, node("span", {}, "median"), node("span", { class: "pale" }, "99 of 100")) : null);
 }
 
-function drawPeople(figures) {
-  const span = spanOf(figures);
+function drawSkips(figures) {
   const last = figures.samples.at(-1);
-  const skips = windows(figures, (s) => s.views, (a, b) => (b.glances - a.glances) / (b.views - a.views), 5);
+  const skips = windows(figures, (s) => s.views, (a, b) => (b.glances - a.glances) / (b.views - a.views), THIN);
   show("skips", last.views ? [node("b", {}, percent(last.glances / last.views)), ` of ${last.views.toLocaleString()} views since the start`] : "",
-    skips.length ? overTime("Share of skips over the last minutes", [{ points: skips }], span, (value) => percent(value), 0.5) : nothing(last.views ? "None in the last minutes. Swipe in the feed, and look again." : "No views yet. Swipe in the feed, and look again."));
-  const watch = windows(figures, (s) => s.watched, (a, b) => (b.watch_s - a.watch_s) / (b.watched - a.watched), 5);
+    skips.length ? overTime("Share of skips over the last minutes", [{ points: skips }], spanOf(figures), (value) => percent(value), 0.5) : nothing(`${thin(last.views)} Swipe in the feed, and look again.`));
+}
+
+function drawWatch(figures) {
+  const last = figures.samples.at(-1);
+  const watch = windows(figures, (s) => s.watched, (a, b) => (b.watch_s - a.watch_s) / (b.watched - a.watched), THIN);
   show("watch", last.watched ? [node("b", {}, seconds(last.watch_s / last.watched)), " a view since the start"] : "",
-    watch.length ? overTime("Mean watch time over the last minutes", [{ points: watch }], span, (value) => seconds(value), 5) : nothing(last.watched ? "None in the last minutes." : "No views yet."));
+    watch.length ? overTime("Mean watch time over the last minutes", [{ points: watch }], spanOf(figures), (value) => seconds(value), 5) : nothing(thin(last.watched)));
+}
+
+function thin(views) {
+  return views ? `Fewer than ${THIN} views in the last minutes.` : "No views yet.";
 }
 
 function drawPromises(figures) {
@@ -142,10 +129,8 @@ function wilson(happened, shown) {
 
 function drawExperiments({ experiments: found }) {
   if (!changed("experiments", found)) return;
-  const clear = found.filter((each) => each.looks.length && (each.looks.at(-1).low > 0 || each.looks.at(-1).high < 0));
-  show("experiments", !found.length ? ""
-    : clear.length ? `Clear of chance so far: ${clear.map((each) => `${short(each.treatment, 30)} on ${metricOf(each)}`).join(", ")}.`
-      : "Nothing is clear of chance so far.",
+  const clear = found.flatMap((each) => clearOf(each) ?? []);
+  show("experiments", !found.length ? "" : clear.length ? clear.join(" ") : "Nothing is clear of chance so far.",
   found.length ? node("div", { class: "charts" }, found.map((each) => node("section", { class: "seen" },
     node("h3", {}, `${short(each.experiment, 40)}: ${metricOf(each)}`),
     node("p", { class: "note" }, `${short(each.treatment, 30)} against ${short(each.control, 30)}${each.simulated ? "; simulated viewers" : ""}. ${saidOf(each)}`),
@@ -158,6 +143,21 @@ function metricOf({ metric }) {
   return METRICS[metric] ?? short(metric.replaceAll("_", " "), 30);
 }
 
+/**
+ * Which way a metric is clear of chance, and since when; null where it never was. The intervals are
+ * good for every look, so the first clear one may be believed.
+ */
+function clearOf(each) {
+  const first = each.looks.find(({ low, high }) => low > 0 || high < 0);
+  if (!first) return null;
+  const up = first.low > 0;
+  const { low, high } = each.looks.at(-1);
+  const still = up ? low > 0 : high < 0;
+  const better = up !== FEWER_IS_BETTER.includes(each.metric);
+  const sides = `${up ? "higher" : "lower"} with ${short(each.treatment, 30)} than with ${short(each.control, 30)}, which is ${better ? "better" : "worse"}`;
+  return `${short(each.experiment, 40)}, ${metricOf(each)}: ${sides}; clear of chance since day ${first.day + 1}${still ? "" : ", no longer in the last look"}.`;
+}
+
 /** The last look in words. */
 function saidOf({ looks: days }) {
   if (!days.length) return "";
@@ -166,113 +166,15 @@ function saidOf({ looks: days }) {
   return `After day ${day + 1}: ${signed(effect)} (${signed(low)} to ${signed(high)}).`;
 }
 
-const OUTCOMES = {  // what a trade may name: words, what is better, and how it is written
-  glance: ["skips", "fewer", (value) => percent(value, 1)],
-  watch_s: ["watch time", "more", seconds],
-  effective: ["effective views", "more", (value) => percent(value, 1)],
-  negative: ["“not for me”", "fewer", (value) => percent(value, 2)],
-};
-
-async function drawFront() {
-  const told = await ask("GET", "/v1/lab/front");
-  const { request_id: _, ...rest } = told;
-  if (!changed("front", rest)) return;
-  const { trials } = told;
-  const searched = told.source === "searched";
-  charts.front.title.textContent = searched ? "What can be had for what?" : "What would other weights promise?";
-  const [x, y] = [OUTCOMES[told.improve], OUTCOMES[told.keep]];
-  const known = trials.some((trial) => trial.now);
-  show("front", !trials.length ? "" : searched
-    ? `Real outcomes of the first ${told.at} places of ${told.slates.toLocaleString()} slates that were shown, ordered anew.${known ? "" : " The weights in force now were not tried."}`
-    : `Predicted for the first ${told.at} places of ${told.slates} viewers, not measured: \`skipwise tune\` in a folder beside the run measures it.`,
-  trials.length ? scatter(`${searched ? "Real" : "Predicted"} ${x[0]} and ${y[0]} by score weights; the front: `, trials.map((trial) => ({
-    ...trial, x: trial.improve, y: trial.keep, words: wordsOf(trial, x, y),
-  })), ...[x, y].map(([words, better]) => `${words}: ${better} is better`), x[2], y[2])
-    : nothing("The state holds no viewer of a log to ask for."),
-  trials.length ? node("p", { class: "legend" },
-    known ? node("span", {}, "weights in force") : null,
-    trials.some((trial) => trial.today && !trial.now) ? node("span", { class: "mid" }, "in force when it was searched") : null,
-    trials.some((trial) => trial.choice && !trial.now) ? node("span", { class: "chosen" }, "the choice") : null,
-    node("span", { class: "good" }, "the front"), node("span", { class: "soft" }, "others")) : null,
-  searched ? node("p", { class: "note" }, `${short(told.found, 40)}: ${told.verdict}`) : null,
-  trials.length ? frontTable(trials, x, y) : null);
-}
-
-/** The same in figures, for whoever cannot see or touch the dots. */
-function frontTable(trials, x, y) {
-  const rows = trials.filter((trial) => trial.best || trial.now || trial.today || trial.choice).sort((a, b) => a.improve - b.improve);
-  return node("details", {}, node("summary", {}, `The front in figures (${rows.length})`),
-    node("div", { class: "scrolls", role: "region", tabindex: "0", "aria-label": "The front in figures" }, node("table", {},
-      node("thead", {}, node("tr", {}, [x[0], y[0], "what it is", "weights"].map((words) => node("th", { scope: "col" }, words)))),
-      node("tbody", {}, rows.map((trial) => node("tr", {}, node("td", {}, x[2](trial.improve)), node("td", {}, y[2](trial.keep)),
-        node("td", {}, roleOf(trial)), node("td", {}, node("small", {}, weightsOf(trial)))))))));
-}
-
-function roleOf(trial) {
-  return [trial.now && "in force", trial.today && !trial.now && "in force then", trial.choice && "chosen", trial.best && "on the front"].filter(Boolean).join(", ");
-}
-
-/** The two weights that matter most, in words. */
-function weightsOf({ weights }) {
-  if (!weights) return "";
-  return `avoid skips ${short(String(+weights.glance_power.toFixed(2)), 8)}, watch time ${short(String(+weights.watch_power.toFixed(2)), 8)}`;
-}
-
-function wordsOf(trial, x, y) {
-  return [`${x[2](trial.improve)} ${x[0]}, ${y[2](trial.keep)} ${y[0]}`, weightsOf(trial), roleOf(trial)].filter(Boolean).join("; ");
-}
-
-const said = node("p", { class: "note", role: "status" });
-
-async function drawModels(figures) {
-  const models = await ask("GET", "/v1/models");
-  const { request_id: _, ...rest } = models;
-  if (!changed("models", { ...rest, runs: figures.runs })) return;
-  const pick = node("select", { id: "run", "aria-label": "A run beside this one" },
-    figures.runs.map((run) => node("option", { value: run, selected: run === models.current }, short(run, 60))));
-  const change = async (body) => {
-    said.textContent = "Loading, warming, proving…";
-    try {
-      await ask("POST", "/v1/models", body);
-      said.textContent = "Done.";
-    } catch (problem) {
-      said.textContent = `Not done: ${problem.message}`;
-    }
-    await drawModels(figures);
-  };
-  const row = (role, run, words) => node("tr", {}, node("th", { scope: "row" }, role), node("td", {}, run ? short(run, 80) : "–"), node("td", {}, words));
-  show("models", [node("b", {}, short(models.current, 40)), ` answers; version ${models.version} of the line-up`],
-    node("div", { class: "models" }, node("table", {},
-      node("thead", { class: "unseen" }, node("tr", {}, node("th", { scope: "col" }, "role"), node("th", { scope: "col" }, "run"), node("th", { scope: "col" }, "share"))),
-      node("tbody", {}, row("answers", models.current, percent(1 - models.canary_share)),
-        row("canary", models.canary, models.canary ? percent(models.canary_share) : ""), row("before", models.previous, ""))),
-    node("div", { class: "does" }, pick,
-      node("button", { type: "button", onclick: () => change({ action: "swap", run: pick.value }) }, "Swap in"),
-      node("button", { type: "button", onclick: () => change({ action: "canary", run: pick.value, share: 0.1 }) }, "Try on 10 %"),
-      node("button", { type: "button", disabled: !models.previous && !models.canary, onclick: () => change({ action: "roll_back" }) }, "Roll back")), said));
-}
-
 function status(state, words) {
   const line = byId("status");
   line.dataset.state = state;
   line.lastChild.textContent = words;
 }
 
-/** Draw a card from its own request; where that fails, the card says so and is tried again. */
-async function fill(name, drawn) {
-  try {
-    await drawn();
-  } catch (problem) {
-    if (!(problem.status >= 0)) console.error(problem);
-    if (!held.has(name)) show(name, "", failed(problem));
-  }
-}
-
-function failed(problem) {
-  return node("p", { class: "empty", role: "alert" }, problem.status === 0
-    ? "No connection to the server; it is tried again." : `It cannot be drawn: ${problem.message}`);
-}
-
+const LIVE = {
+  rate: drawRate, stages: drawStages, skips: drawSkips, watch: drawWatch, promises: drawPromises, experiments: drawExperiments,
+};
 let latest = null;
 
 async function draw() {
@@ -281,13 +183,10 @@ async function draw() {
     latest = figures;
   } catch (problem) {
     status("offline", problem.status ? problem.message : latest ? "no connection; the figures are old" : "no connection");
-    if (!latest) Object.keys(charts).forEach((name) => show(name, "", failed(problem)));
+    if (!latest) failAll(problem);
     return;
   }
-  drawSpeed(latest);
-  drawPeople(latest);
-  drawPromises(latest);
-  drawExperiments(latest);
+  await Promise.all(Object.entries(LIVE).map(([name, drawn]) => fill(name, () => drawn(latest))));
   const problems = Object.values(latest.problems);
   status(problems.length ? "offline" : "live", problems.length ? problems[0] : "live");
   byId("lead").textContent = `${latest.viewers.toLocaleString()} viewers held in ${(latest.bytes / 1e6).toFixed(1)} MB. Figures of this server since it started, the newest twenty minutes over time.`;
@@ -308,7 +207,7 @@ async function start() {
   try {
     facts = await ask("GET", "/v1/page");
     while (!facts.scopes.includes("admin")) {
-      await askForKey(facts, key.get() !== null, "admin");
+      await askForKey("feed,events,admin", key.get() !== null);
       facts = await ask("GET", "/v1/page");
     }
   } catch (problem) {

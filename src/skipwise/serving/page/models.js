@@ -1,0 +1,60 @@
+// The lab's card of models: which answer, and how another takes over.
+
+import { ask } from "/page/api.js";
+import { node, percent, short } from "/page/dom.js";
+import { cards, changed, fill, forget, show } from "/page/question.js";
+
+const LOADING_AT_MOST_MS = 600_000;  // a model made into machine code takes minutes
+const said = node("p", { class: "note", role: "status" });
+
+let changing = false;
+
+/** Change which model answers: it is loaded, warmed and proven first, which may take minutes. */
+async function change(body, figures) {
+  const began = Date.now();
+  const { drawing } = cards.models;
+  const tell = () => {
+    said.textContent = `Loading, warming, proving… ${Math.round((Date.now() - began) / 1000)} s. The one before goes on answering.`;
+  };
+  changing = true;
+  drawing.setAttribute("aria-busy", "true");
+  drawing.querySelectorAll("button, select").forEach((each) => each.setAttribute("disabled", ""));
+  tell();
+  const clock = setInterval(tell, 1000);
+  let models = null;
+  try {
+    models = await ask("POST", "/v1/models", body, { timeoutMs: LOADING_AT_MOST_MS });
+    said.textContent = `Done: ${short(models.current, 40)} answers${models.canary ? `, ${short(models.canary, 40)} is tried on ${percent(models.canary_share)}` : ""}.`;
+  } catch (problem) {
+    said.textContent = problem.status ? `Not done: ${problem.message}` : "No answer: it may be done or not. Above stands which model answers.";
+  }
+  clearInterval(clock);
+  changing = false;
+  drawing.removeAttribute("aria-busy");
+  forget("models");
+  await fill("models", () => drawModels(figures, models));
+}
+
+/** Draw it, as asked for or as `known`. */
+export async function drawModels(figures, known = null) {
+  const models = known ?? await ask("GET", "/v1/models");
+  const { request_id: _, ...rest } = models;
+  if (changing || !changed("models", { ...rest, runs: figures.runs })) return;
+  const pick = node("select", { id: "run", "aria-label": "A run beside this one" },
+    figures.runs.map((run) => node("option", { value: run, selected: run === models.current }, short(run, 60))));
+  const swaps = node("button", { type: "button", onclick: () => change({ action: "swap", run: pick.value }, figures) }, "Swap in");
+  const tries = node("button", { type: "button", onclick: () => change({ action: "canary", run: pick.value, share: 0.1 }, figures) }, "Try on 10 %");
+  const allow = () => {  // what answers already need not take over
+    swaps.disabled = tries.disabled = pick.value === models.current;
+  };
+  pick.addEventListener("change", allow);
+  allow();
+  const row = (role, run, words) => node("tr", {}, node("th", { scope: "row" }, role), node("td", {}, run ? short(run, 80) : "–"), node("td", {}, words));
+  show("models", [node("b", {}, short(models.current, 40)), ` answers; version ${models.version} of the line-up`],
+    node("div", { class: "models" }, node("table", {},
+      node("thead", { class: "unseen" }, node("tr", {}, node("th", { scope: "col" }, "role"), node("th", { scope: "col" }, "run"), node("th", { scope: "col" }, "share"))),
+      node("tbody", {}, row("answers", models.current, percent(1 - models.canary_share)),
+        row("canary", models.canary, models.canary ? percent(models.canary_share) : ""), row("before", models.previous, ""))),
+    node("div", { class: "does" }, pick, swaps, tries,
+      node("button", { type: "button", disabled: !models.previous && !models.canary, onclick: () => change({ action: "roll_back" }, figures) }, "Roll back")), said));
+}

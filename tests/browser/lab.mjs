@@ -1,0 +1,96 @@
+// What a person does with the lab.
+import { open, VIEWPORTS } from "./harness.mjs";
+
+/** Open the API's description and the lab, and tell what they show; pictures of the lab go to a folder. */
+export async function reads(browser, { base, folder }) {
+  const told = {};
+  for (const [size, viewport] of Object.entries(VIEWPORTS)) {
+    const { context, page, problems } = await open(browser, base, { of: { viewport } });
+    await page.goto(`${base}/docs`);
+    await page.locator(".request").first().waitFor();
+    const docs = await page.evaluate(() => ({
+      requests: [...document.querySelectorAll(".request h2 code")].map((code) => code.textContent),
+      types: document.querySelectorAll("[id^='type-']").length,
+      dead: [...document.querySelectorAll("a[href^='#']")].filter((link) => !document.getElementById(link.hash.slice(1))).map((link) => link.hash),
+      wide: document.documentElement.scrollWidth > innerWidth,
+    }));
+    await page.goto(`${base}/lab`);
+    await page.locator(".seen .band").first().waitFor();
+    await page.locator("#front .point.now").waitFor();
+    const lab = await page.evaluate(() => ({
+      titles: [...document.querySelectorAll(".question h2")].map((title) => title.textContent),
+      experiments: [...document.querySelectorAll(".seen")].map((each) => ({
+        said: each.textContent, days: each.querySelector(".line").getAttribute("d").split("L").length,
+      })),
+      front: document.querySelectorAll("#front .point.best").length,
+      wide: document.documentElement.scrollWidth > innerWidth,
+      shifted: window.noted.shifted,
+    }));
+    await page.screenshot({ path: `${folder}/lab-${size}.png`, fullPage: true });
+    told[size] = { problems, docs, lab };
+    await context.close();
+  }
+  return told;
+}
+
+/**
+ * Swap another model in from the page, then roll back; the server is slower to answer than other
+ * requests may be. Tells what the card said and which model made slates.
+ */
+export async function swaps(browser, { base, run, slowMs }) {
+  const { context, page, problems } = await open(browser, base, { of: { viewport: VIEWPORTS.desk } });
+  await page.route("**/v1/models", async (route) => {
+    if (route.request().method() === "POST") await page.waitForTimeout(slowMs);
+    await route.continue();
+  });
+  await page.goto(`${base}/lab`);
+  const card = page.locator("#models");
+  const serves = async () => {
+    const answer = await fetch(`${base}/v1/feed`, { method: "POST", body: JSON.stringify({ viewer_id: "new-swaps", k: 1 }) });
+    return (await answer.json()).model.split("@")[0];
+  };
+  const state = async () => ({
+    answer: await card.locator(".answer").textContent(), said: await card.locator("[role='status']").textContent(), serves: await serves(),
+  });
+  await card.locator("select").waitFor();
+  const told = [await state()];
+  const loading = [];
+  for (const name of ["Swap in", "Roll back"]) {
+    if (name === "Swap in") await card.locator("select").selectOption(run);
+    await card.getByRole("button", { name }).click();
+    await card.locator("[aria-busy='true']").waitFor();
+    loading.push({
+      said: await card.locator("[role='status']").textContent(), disabled: await card.getByRole("button", { name: "Swap in" }).isDisabled(), serves: await serves(),
+    });
+    await card.locator("[aria-busy='true']").waitFor({ state: "detached", timeout: slowMs + 30_000 });
+    told.push(await state());
+  }
+  await page.goto(`${base}/?viewer=new-after`);
+  await page.locator(".why .subject + .note", { hasText: "Model" }).waitFor();
+  const feed = await page.locator(".why .subject + .note").textContent();
+  await context.close();
+  return { problems, told, loading, feed };
+}
+
+/** Give the lab figures of a server that cannot be drawn, then those that can, then crafted ones. */
+export async function mends(browser, { base, samples, experiments }) {
+  const { context, page, problems } = await open(browser, base, { of: { viewport: VIEWPORTS.desk } });
+  let changed = { calibration: null, experiments: [{ experiment: "broken" }] };
+  await page.route("**/v1/lab", async (route) => {
+    const figures = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...figures, ...changed } });
+  });
+  await page.goto(`${base}/lab`);
+  await page.locator("#experiments [role='alert']").waitFor();
+  await page.locator("#rate svg, #rate .empty:not([role])").first().waitFor();
+  const words = (name) => page.locator(`#${name}`).textContent();
+  const broken = { promises: await words("promises"), experiments: await words("experiments") };
+  changed = {};
+  await page.locator("#experiments [role='alert']").waitFor({ state: "detached", timeout: 15_000 });
+  const mended = { promises: await words("promises"), experiments: await words("experiments") };
+  changed = { samples, experiments };
+  await page.locator("#experiments .seen").first().waitFor({ timeout: 15_000 });
+  const crafted = { skips: await words("skips"), answer: await page.locator("#experiments .answer").textContent() };
+  await context.close();
+  return { problems, broken, mended, crafted };
+}
