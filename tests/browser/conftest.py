@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -20,9 +20,10 @@ from skipwise.model.score import ScoreWeights, save_score_weights
 from skipwise.serving.pipeline import SlateSettings
 from skipwise.serving.serve import Service, ServiceSettings
 from skipwise.serving.serve_settings import ServeSettings
+from skipwise.serving.trust import add_key
 from skipwise.settings import apply_settings
 from skipwise.simulation.world import WorldSettings
-from skipwise.training.checkpoint import TrainedRun
+from skipwise.training.checkpoint import TrainedRun, load_run
 from tests.serving.running import PATIENT, Client, running
 from tests.training.trained import short_run
 from tests.worlds import prepared_world
@@ -54,6 +55,17 @@ SERVING = ServiceSettings(
     serving=ServeSettings(clock="log", slate=SlateSettings(explore_share=0.0, per_topic=10)),
     limits=PATIENT.limits,
 )
+
+
+class Locked(NamedTuple):
+    """A server that asks for keys."""
+
+    client: Client
+    keys: dict[str, str]
+
+
+def base_of(client: Client) -> str:
+    return str(client.base_url).rstrip("/")
 
 
 def require(what: str | None, message: str) -> str:
@@ -135,6 +147,30 @@ def feed(
 ) -> Iterator[Client]:
     """A server of a model that knows next to nothing, for all that does not need more."""
     with served(small_run, small_dataset, tmp_path_factory.mktemp("feed")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def locked(
+    small_dataset: Dataset, small_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Locked]:
+    folder = tmp_path_factory.mktemp("locked")
+    keys = {
+        "viewer": add_key(folder / "keys.json", "viewer", ["feed", "events"]),
+        "admin": add_key(folder / "keys.json", "admin", ["feed", "events", "admin"]),
+    }
+    with served(small_run, small_dataset, folder, folder / "keys.json") as client:
+        client.headers["authorization"] = f"Bearer {keys['admin']}"
+        yield Locked(client, keys)
+
+
+@pytest.fixture
+def beside(small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path) -> Iterator[Client]:
+    """A server of the run `first`, beside which lies `second`."""
+    folder = tmp_path / "runs"
+    shutil.copytree(small_run.path, folder / "first")
+    short_run(small_dataset, folder / "second", "seed=5", last_day=small_dataset.days[1] - 2)
+    with served(load_run(folder / "first"), small_dataset, tmp_path) as client:
         yield client
 
 

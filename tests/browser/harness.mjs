@@ -21,7 +21,7 @@ export async function open(browser, base, options = {}) {
 
 /** Runs in the page: notes when each card came and when a key was pressed, by its own measure. */
 function watching() {
-  window.noted = { shown: [], pressed: [], shifted: 0 };
+  window.noted = { shown: [], drawn: [], pressed: [], shifted: 0 };
   new PerformanceObserver((list) => {
     for (const shift of list.getEntries()) if (!shift.hadRecentInput) window.noted.shifted += shift.value;
   }).observe({ type: "layout-shift", buffered: true });
@@ -32,9 +32,17 @@ function watching() {
     if (card && card !== last) {
       last = card;
       window.noted.shown.push(performance.now());
+      const drawn = new MessageChannel();  // a task after the frame's layout and paint
+      drawn.port1.onmessage = () => window.noted.drawn.push(performance.now());
+      requestAnimationFrame(() => drawn.port2.postMessage(null));
     }
   }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-at"] });
 }
+
+export const VIEWPORTS = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
+
+/** What the server holds of a viewer. */
+export const heldOf = async (base, viewer) => (await fetch(`${base}/v1/viewers/${viewer}`)).json();
 
 export const cardNow = (page) => page.locator(".card[data-at='0']");
 

@@ -58,8 +58,8 @@ await phone.page.screenshot({ path: `${folder}/phone.jpg`, type: "jpeg", quality
 
 const lab = await open(browser, base, { of: { viewport: { width: 1280, height: 1000 }, colorScheme: "light" } });
 await lab.page.goto(`${base}/lab`);
-await lab.page.locator("#q-front").waitFor();
-await lab.page.waitForTimeout(2500);
-await lab.page.screenshot({ path: `${folder}/lab.jpg`, type: "jpeg", quality: 80 });
+await lab.page.locator("#front svg, #front .empty").first().waitFor();
+await lab.page.waitForTimeout(11_000);  // two samples more, so that there is something over time
+await lab.page.screenshot({ path: `${folder}/lab.jpg`, type: "jpeg", quality: 80, fullPage: true });
 await browser.close();
 server.kill();

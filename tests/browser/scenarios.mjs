@@ -1,9 +1,9 @@
 // What a person does with the page. Each scenario returns what it did and saw; the tests judge.
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { cardNow, open, run, saved, swipe } from "./harness.mjs";
-
-const heldOf = async (base, viewer) => (await fetch(`${base}/v1/viewers/${viewer}`)).json();
+import { cardNow, heldOf, open, run, saved, swipe } from "./harness.mjs";
+import { mends, reads, swaps } from "./lab.mjs";
+import { looks } from "./looks.mjs";
+import { frames, quick } from "./speed.mjs";
+import * as troubles from "./troubles.mjs";
 
 /** Press keys one right after the other, faster than a hand. */
 async function hurry(page, ...keys) {
@@ -14,8 +14,6 @@ async function hurry(page, ...keys) {
   await page.waitForFunction((number) => window.noted.shown.length >= number, before + 1);
 }
 
-const VIEWPORTS = { phone: { width: 390, height: 844 }, desk: { width: 1440, height: 900 } };
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Swipe through cards: skip one topic, watch another to its end, others for twelve seconds. */
 async function learns(browser, { base, viewer, skip, watch, cards }) {
@@ -46,69 +44,6 @@ async function learns(browser, { base, viewer, skip, watch, cards }) {
   const held = await heldOf(base, viewer);
   await context.close();
   return { problems, held, slates, videos, watchedMs, nextMs, firstMs };
-}
-
-/** Drag through cards with moving scenes; returns the main thread's own time in each frame, ms. */
-async function frames(browser, { base, viewer, swipes }) {
-  const { context, page, problems } = await open(browser, base);
-  await page.goto(`${base}/?viewer=${viewer}`);
-  await cardNow(page).waitFor();
-  const session = await context.newCDPSession(page);
-  const events = [];
-  session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
-  const complete = new Promise((done) => session.on("Tracing.tracingComplete", done));
-  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["cc"] } });
-  const shown = () => page.evaluate(() => window.noted.shown.length);
-  const before = await shown();
-  for (let at = 0; at < swipes; at += 1) {
-    await page.mouse.move(195, 600);
-    await page.mouse.down();
-    for (let y = 570; y >= 300; y -= 30) {
-      await page.mouse.move(195, y);
-      await page.waitForTimeout(10);
-    }
-    await page.mouse.up();
-    await page.waitForTimeout(350);
-  }
-  const swiped = await shown() - before;
-  await session.send("Tracing.end");
-  await complete;
-  const frameMs = events.filter((event) => event.name === "ProxyMain::BeginMainFrame" && event.ph === "X").map((event) => event.tdur / 1000);
-  const shifted = await page.evaluate(() => window.noted.shifted);
-  await context.close();
-  return { problems, frameMs, swiped, shifted };
-}
-
-/** Open the API's description and the lab, and tell what they show; pictures of the lab go to a folder. */
-async function reads(browser, { base, folder }) {
-  const told = {};
-  for (const [size, viewport] of Object.entries(VIEWPORTS)) {
-    const { context, page, problems } = await open(browser, base, { of: { viewport } });
-    await page.goto(`${base}/docs`);
-    await page.locator(".request").first().waitFor();
-    const docs = await page.evaluate(() => ({
-      requests: [...document.querySelectorAll(".request h2 code")].map((code) => code.textContent),
-      types: document.querySelectorAll("[id^='type-']").length,
-      dead: [...document.querySelectorAll("a[href^='#']")].filter((link) => !document.getElementById(link.hash.slice(1))).map((link) => link.hash),
-      wide: document.documentElement.scrollWidth > innerWidth,
-    }));
-    await page.goto(`${base}/lab`);
-    await page.locator(".seen .band").first().waitFor();
-    await page.locator("#front .point.now").waitFor();
-    const lab = await page.evaluate(() => ({
-      titles: [...document.querySelectorAll(".question h2")].map((title) => title.textContent),
-      experiments: [...document.querySelectorAll(".seen")].map((each) => ({
-        said: each.textContent, days: each.querySelector(".line").getAttribute("d").split("L").length,
-      })),
-      front: document.querySelectorAll("#front .point.best").length,
-      wide: document.documentElement.scrollWidth > innerWidth,
-      shifted: window.noted.shifted,
-    }));
-    await page.screenshot({ path: `${folder}/lab-${size}.png`, fullPage: true });
-    told[size] = { problems, docs, lab };
-    await context.close();
-  }
-  return told;
 }
 
 /** Reload in the middle of a view, lose the connection and get it back, and use two tabs. */
@@ -317,78 +252,4 @@ async function locked(browser, { base, keys }) {
   return told;
 }
 
-const STILL = ".scene, .time, .curve .drop, .curve .now, .curve + .note { visibility: hidden }";
-
-/** Take pictures of every state, with answers that are always the same; let axe look at each. */
-async function looks(browser, { base, answers, folder }) {
-  const found = {};
-  const problems = [];
-  for (const [size, viewport] of Object.entries(VIEWPORTS)) {
-    for (const colorScheme of ["light", "dark"]) {
-      // Tools put styles of their own into the page; the policy is held to in all other scenarios.
-      const { context, page, problems: noted } = await open(browser, base, { of: { viewport, colorScheme, reducedMotion: "reduce", bypassCSP: true } });
-      const look = async (state) => {
-        const name = `${size}-${colorScheme}-${state}`;
-        await page.screenshot({ path: `${folder}/${name}.png`, style: STILL, animations: "disabled" });
-        await page.evaluate(axe);
-        const result = await page.evaluate(() => window.axe.run({ resultTypes: ["violations"] }));
-        found[name] = result.violations.map((each) => `${each.id}: ${each.nodes.map((one) => one.target).join(" | ")}`);
-      };
-      const give = (path, json, status = 200) => page.route(`**${path}`, (route) => route.fulfill({ json, status }));
-      for (const [path, json] of Object.entries(answers)) await give(path, json);
-      await give("/v1/events", { request_id: "r", accepted: 1, duplicates: 0 });
-      await page.goto(`${base}/?viewer=new-looks`);
-      await cardNow(page).waitFor();
-      await page.locator(".guide").waitFor();
-      if (colorScheme === "light") await look("guide");
-      await page.getByRole("button", { name: "Not now" }).click();
-      if (colorScheme === "dark") await look("feed");
-      await page.keyboard.press("w");
-      await page.locator(".why .factors").waitFor();
-      await page.locator(".weights output", { hasText: /\d/ }).first().waitFor();
-      await look("why");
-      await page.keyboard.press("Escape");
-      if (colorScheme === "dark") {
-        await page.locator("#who").click();
-        await page.locator(".people button").first().waitFor();
-        await look("picker");
-      } else {
-        await give("/v1/feed", { request_id: "r", variant: "current", model: "m", score_version: 0, items: [] });
-        await page.reload();
-        await page.locator(".place[data-kind='empty']").waitFor();
-        await look("empty");
-        await give("/v1/feed", { request_id: "r", error: "a fault of the server; it is logged under request_id." }, 500);
-        const before = noted.length;
-        await page.reload();
-        await page.locator(".place[data-kind='error']").waitFor();
-        await look("error");
-        noted.splice(before, noted.length, ...noted.slice(before).filter((each) => !each.includes("status of 500")));
-      }
-      if ((size === "desk") === (colorScheme === "light")) {
-        await page.unroute("**/v1/page");
-        await page.goto(`${base}/lab`);
-        await page.locator(".models table").waitFor();
-        await page.locator(".point.now").waitFor();
-        await look("lab");
-        const before = noted.length;
-        await page.route("**/v1/lab", (route) => route.abort());
-        await page.reload();
-        await page.locator("#skips [role='alert']").waitFor();
-        await look("lab-offline");
-        await page.goto(`${base}/docs`);
-        await page.locator(".request").first().waitFor();
-        await look("docs");
-        await page.route("**/openapi.json", (route) => route.abort());
-        await page.reload();
-        await page.locator(".empty[role='alert']").waitFor();
-        await look("docs-offline");
-        noted.splice(before, noted.length, ...noted.slice(before).filter((each) => !each.includes("ERR_FAILED")));
-      }
-      problems.push(...noted);
-      await context.close();
-    }
-  }
-  return { problems, found };
-}
-
-await run({ learns, frames, reads, survives, switches, measures, keyboard, hostile, locked, looks });
+await run({ ...troubles, frames, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, survives, swaps, switches });

@@ -4,17 +4,13 @@ import json
 import os
 import re
 import statistics
-from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from skipwise.features.dataset import Dataset
-from skipwise.serving.trust import add_key
-from skipwise.training.checkpoint import TrainedRun
-from tests.browser.conftest import HERE, Play, served
+from tests.browser.conftest import HERE, Locked, Play, base_of
 from tests.browser.pictures import differs, keep, reduced
 from tests.serving.running import Client
 
@@ -28,31 +24,6 @@ HOSTILE = (
     "x" * 10_000,
     '"></h2><style>*{display:none}</style> \u0000\u2028 {{7*7}} ${alert(1)}',
 )
-
-
-class Locked(NamedTuple):
-    """A server that asks for keys."""
-
-    client: Client
-    keys: dict[str, str]
-
-
-@pytest.fixture(scope="module")
-def locked(
-    small_dataset: Dataset, small_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Locked]:
-    folder = tmp_path_factory.mktemp("locked")
-    keys = {
-        "viewer": add_key(folder / "keys.json", "viewer", ["feed", "events"]),
-        "admin": add_key(folder / "keys.json", "admin", ["feed", "events", "admin"]),
-    }
-    with served(small_run, small_dataset, folder, folder / "keys.json") as client:
-        client.headers["authorization"] = f"Bearer {keys['admin']}"
-        yield Locked(client, keys)
-
-
-def base_of(client: Client) -> str:
-    return str(client.base_url).rstrip("/")
 
 
 def share_of(topic: str, slates: list[list[list[str]]]) -> float:
@@ -89,7 +60,7 @@ def visit(feed: Client, viewer: str) -> list[list[list[str]]]:
 
 
 def test_the_feed_turns_away_from_what_is_skipped_and_towards_what_is_watched(
-    tasted_feed: Client, play: Play, record_property: Any
+    tasted_feed: Client, play: Play
 ) -> None:
     control = visit(tasted_feed, "control")
     topics = tasted_feed.ask("GET", "/v1/page")["feed"]["topics"]
@@ -108,54 +79,6 @@ def test_the_feed_turns_away_from_what_is_skipped_and_towards_what_is_watched(
     assert [event["video_id"] for event in held] == told["videos"]
     for event, watched_ms in zip(held, told["watchedMs"], strict=True):
         assert abs(1000 * event["watch_s"] - watched_ms) <= 50
-    record_property("first slate, ms", told["firstMs"])
-    record_property("next card, ms, median", statistics.median(told["nextMs"]))
-    print(f"first slate {told['firstMs']} ms, next card {sorted(told['nextMs'])} ms")  # noqa: T201
-    assert statistics.median(told["nextMs"]) < 250  # an idle machine: 100; this one has company
-
-
-def test_twenty_swipes_over_moving_scenes_leave_every_frame_room_on_a_phone(
-    feed: Client, play: Play, record_property: Any
-) -> None:
-    """60 a second leave 16.7 ms for script, style, layout, paint and commit: the thread's own time.
-
-    That clock stands still while other programs have the processor.
-    """
-    told = play("frames", base=base_of(feed), viewer="dragging", swipes=20)
-    assert told["problems"] == []
-    assert told["swiped"] == 20
-    frames_ms = sorted(told["frameMs"])
-    assert len(frames_ms) > 200
-    median_ms, late_ms = statistics.median(frames_ms), frames_ms[int(0.95 * len(frames_ms))]
-    record_property("frame, ms, median and 95th", (median_ms, late_ms))
-    print(f"{len(frames_ms)} frames, median {median_ms:.1f} ms, 95th {late_ms:.1f} ms")  # noqa: T201
-    assert median_ms < 1000 / 60 / 1.5
-    assert late_ms < 1000 / 60
-    assert told["shifted"] < 0.01
-
-
-def test_the_lab_shows_a_real_experiment_and_a_real_search_and_the_docs_every_request(
-    experimented: Client, play: Play, tmp_path: Path
-) -> None:
-    told = play("reads", base=base_of(experimented), folder=str(tmp_path))
-    seen = experimented.ask("GET", "/v1/lab")["experiments"]
-    api = experimented.ask("GET", "/openapi.json")
-    for size in ("phone", "desk"):
-        assert told[size]["problems"] == []
-        lab, docs = told[size]["lab"], told[size]["docs"]
-        assert [len(each["looks"]) for each in seen] == [
-            each["days"] for each in lab["experiments"]
-        ]
-        assert max(each["days"] for each in lab["experiments"]) == 3
-        assert all("simulated viewers" in each["said"] for each in lab["experiments"])
-        assert "What can be had for what?" in lab["titles"]
-        assert lab["front"] > 1
-        assert lab["shifted"] < 0.1
-        assert not lab["wide"]
-        assert set(api["paths"]) == {each for each in docs["requests"] if each.startswith("/")}
-        assert docs["types"] == len(api["components"]["schemas"])
-        assert docs["dead"] == []
-        assert not docs["wide"]
 
 
 def test_a_reload_a_lost_connection_and_two_tabs_lose_nothing_and_count_nothing_twice(
@@ -271,7 +194,7 @@ def looked(feed: Client, play: Play, tmp_path_factory: pytest.TempPathFactory) -
 def test_axe_finds_nothing_in_any_state_of_both_pages_light_and_dark(looked: Looked) -> None:
     assert {state: found for state, found in looked.found.items() if found} == {}
     assert looked.problems == []
-    assert len(looked.found) == 22
+    assert len(looked.found) == 30
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

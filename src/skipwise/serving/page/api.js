@@ -11,6 +11,11 @@ export class Failed extends Error {
     this.field = field;
   }
 
+  /** Whether another key may help. */
+  get locked() {
+    return this.status === 401 || this.status === 403;
+  }
+
   /** Whether asking again later may help. */
   get passing() {
     return this.status === 0 || this.status === 429 || this.status >= 500;
@@ -22,8 +27,11 @@ export const key = {
   set: (value) => sessionStorage.setItem(KEY, value),
 };
 
-/** Ask, and return the answer; throws `Failed`. */
-export async function ask(method, path, body, more = {}) {
+/**
+ * Ask, and return the answer; throws `Failed`. Some things take longer than `timeoutMs`, as loading a
+ * model does; what is sent while the page goes (`keepalive`) has no limit.
+ */
+export async function ask(method, path, body, { timeoutMs = 10_000, keepalive = false } = {}) {
   const headers = {};
   if (body !== undefined) headers["content-type"] = "application/json";
   if (key.get()) headers.authorization = `Bearer ${key.get()}`;
@@ -33,8 +41,8 @@ export async function ask(method, path, body, more = {}) {
       method,
       headers,
       body: body === undefined ? undefined : JSON.stringify(body),
-      signal: more.keepalive ? undefined : AbortSignal.timeout(10_000),
-      ...more,
+      keepalive,
+      signal: keepalive ? undefined : AbortSignal.timeout(timeoutMs),
     });
   } catch {
     throw new Failed(0, "the server does not answer");

@@ -11,14 +11,16 @@ import { Card } from "/page/card.js";
 import { Deck } from "/page/deck.js";
 import { freshId, node, short } from "/page/dom.js";
 import { Guide } from "/page/guide.js";
+import { listenToKeys } from "/page/keys.js";
 import { Learnt } from "/page/learnt.js";
 import { Outbox } from "/page/outbox.js";
 import { askForKey, Picker } from "/page/picker.js";
 import { Queue } from "/page/queue.js";
+import { place, tellStatus } from "/page/status.js";
 import { View } from "/page/view.js";
 import { Why } from "/page/why.js";
 
-const PATIENCE_MS = 80;
+const PATIENCE_MS = 60;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
 const FLAGS = { like: "liked", follow: "followed", share: "shared", not: "disliked" };
@@ -36,7 +38,9 @@ class Feed {
     this.picker = new Picker(byId("who"), this.scopes, (viewerId) => this.begin(viewerId));
     this.guide = new Guide(byId("learnt"), () => this.queue);
     this.turn = Promise.resolve();
-    this.paused = false;
+    this.sent = { waiting: 0, refused: [] };
+    this.trouble = null;
+    this.paused = this.moving = false;
     this.view = null;
     this.#listen();
   }
@@ -55,11 +59,11 @@ class Feed {
     const queue = this.queue;
     this.deck.say(place("loading", "Making the first slate…"));
     await this.outbox.adopt();
-    await this.outbox.flush().catch(() => {});
+    if (this.outbox.waiting().length) await this.outbox.flush().catch(() => {});
     try {
       await queue.ask();
     } catch (problem) {
-      if (queue === this.queue) this.#failed(problem);
+      if (queue === this.queue) this.#failed(problem, true);
       return;
     }
     if (queue === this.queue) await this.move(1, { seen: true });
@@ -67,7 +71,9 @@ class Feed {
 
   /** Move on or back; `seen` where the card to come was in sight already and must be that one. */
   move(step, how) {
-    this.turn = this.turn.then(() => this.#move(step, how)).catch((problem) => this.#failed(problem));
+    this.turn = this.turn.then(() => this.#move(step, how)).catch((problem) => this.#failed(problem)).finally(() => {
+      this.moving = false;
+    });
     return this.turn;
   }
 
@@ -86,6 +92,7 @@ class Feed {
     if (step < 0 && this.at <= 0) return;
     const queue = this.queue;
     const learnt = this.#leave();
+    this.moving = true;
     if (step < 0) {
       this.at -= 1;
     } else if (this.at + 1 < this.past.length) {
@@ -94,7 +101,7 @@ class Feed {
       const ready = this.next;
       if (learnt && !seen) await Promise.race([learnt, rest(PATIENCE_MS)]);
       if (!queue.coming.length && learnt) await learnt;
-      if (!queue.coming.length) await queue.ask().catch((problem) => this.#failed(problem));
+      if (!queue.coming.length) await queue.ask().catch((problem) => this.#failed(problem, queue === this.queue));
       if (queue !== this.queue) return;
       const entry = seen && ready ? this.#takeReady(ready) : queue.take();
       if (!entry) {
@@ -184,16 +191,21 @@ class Feed {
         this.guide.kept(left.entry, row, this.glanceMs);
         return queue.ask();
       })
-      .catch((problem) => {
-        if (!problem.passing) this.#failed(problem);
-      });
+      .catch((problem) => this.#failed(problem));
   }
 
   #renewed(queue) {
     if (queue !== this.queue) return;
-    this.learnt.slate(queue);
-    this.guide.slate(queue);
-    this.why.coming(queue.coming);
+    this.trouble = null;
+    this.#status();
+    const tell = () => {
+      if (queue !== this.queue) return;
+      this.learnt.slate(queue);
+      this.guide.slate(queue);
+      this.why.coming(queue.coming);
+    };
+    if (this.view) tell();
+    else requestAnimationFrame(() => setTimeout(tell));  // a card is waited for: it is drawn first
     const busy = this.deck.track.classList.contains("dragging");
     if (this.current && this.view && !busy) this.#lay();
   }
@@ -230,7 +242,7 @@ class Feed {
       known_at_ms: Math.round(Date.now() + this.serverAheadMs),
       [flag]: value,
     });
-    this.outbox.flush().then(() => this.queue.ask()).catch(() => {});
+    this.outbox.flush().then(() => this.queue.ask()).catch((problem) => this.#failed(problem));
   }
 
   pause() {
@@ -263,7 +275,7 @@ class Feed {
     });
     addEventListener("resize", () => this.current && this.#lay());
     byId("deck").addEventListener("tapped", () => this.pause());
-    document.addEventListener("keydown", (event) => this.#key(event));
+    listenToKeys(this);
     let noted = 0;
     const frame = (now) => {
       requestAnimationFrame(frame);
@@ -282,44 +294,9 @@ class Feed {
     requestAnimationFrame(frame);
   }
 
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-    const inside = event.target.closest("input, select, textarea, summary");
-    if (event.key === "Escape") this.why.close();
-    if (inside) return;
-    const onButton = event.target.closest("button, a");
-    const does = {
-      ArrowDown: () => this.move(1, {}),
-      j: () => this.move(1, {}),
-      PageDown: () => this.move(1, {}),
-      ArrowUp: () => this.move(-1, {}),
-      k: () => this.move(-1, {}),
-      PageUp: () => this.move(-1, {}),
-      l: () => this.act("like"),
-      f: () => this.act("follow"),
-      s: () => this.act("share"),
-      n: () => this.act("not"),
-      w: () => this.act("why"),
-      " ": onButton ? null : () => this.pause(),
-    }[event.key];
-    if (!does || event.repeat) return;
-    if (event.target.closest(".panel") && event.key.startsWith("Page")) return;
-    event.preventDefault();
-    does();
-  }
-
-  #status({ waiting, offline, refused }) {
-    const [state, words] = offline
-      ? ["offline", `offline: ${waiting} ${waiting === 1 ? "event" : "events"} kept here`]
-      : waiting ? ["sending", `sending ${waiting}`]
-        : refused.length ? ["refused", `${refused.length} refused: ${refused.at(-1).why}`]
-          : ["saved", "all saved"];
-    const line = byId("status");
-    if (line.dataset.state !== state || line.lastChild.textContent !== words) {
-      line.dataset.state = state;
-      line.lastChild.textContent = words;
-      line.title = words;
-    }
+  #status(sent = this.sent) {
+    this.sent = sent;
+    tellStatus(byId("status"), sent, this.trouble);
   }
 
   #allSeen() {
@@ -328,12 +305,16 @@ class Feed {
       node("button", { type: "button", class: "main", onclick: () => this.picker.fresh() }, "Start as a new viewer")));
   }
 
-  #failed(problem) {
+  /** Say what went wrong: in place of the card where there is none, `bare`, else in the status line. */
+  #failed(problem, bare = !this.view && !this.moving) {
     const offline = problem.status === 0;
-    if (this.view && problem.passing) return;  // there is still a card; the status line says it
     if (!(problem.status >= 0)) console.error(problem);
+    if (problem.locked) this.#unlock();
+    this.trouble = offline ? "no connection" : problem.message;
+    this.#status();
+    if (!bare) return;  // a card is on, or comes
     this.deck.say(place(offline ? "offline" : "error",
-      offline ? "No connection to the server." : "The server cannot make a slate.",
+      offline ? "No connection to the server." : problem.status ? "The server cannot make a slate." : "This page has a fault.",
       offline ? "What you did is kept here and is sent when it is back." : problem.message,
       node("button", { type: "button", class: "main", onclick: () => this.#again() }, "Try again")));
     if (offline) {
@@ -355,14 +336,32 @@ class Feed {
     }
     if (queue === this.queue && !this.view) this.move(1, {});
   }
-}
 
-/** What stands where cards would. */
-export function place(kind, title, words, ...more) {
-  return node("div", { class: "place", "data-kind": kind },
-    kind === "loading" ? node("div", { class: "ghost", "aria-hidden": "true" }) : null,
-    node("p", { class: "title", role: kind === "loading" ? null : "alert" }, title),
-    words ? node("p", {}, words) : null, ...more);
+  /** Ask for a key that opens feed and events, and go on with it; nobody watches meanwhile. */
+  async #unlock() {
+    if (this.unlocking) return;
+    this.unlocking = true;
+    await this.turn;  // a card may be on its way
+    const stops = this.view && !this.paused;
+    if (stops) this.pause();
+    try {
+      do {
+        await askForKey("feed,events");
+        const { scopes } = await ask("GET", "/v1/page");
+        this.scopes.clear();
+        scopes.forEach((scope) => this.scopes.add(scope));
+      } while (!this.scopes.has("feed") || !this.scopes.has("events"));
+      this.why.weights.read();
+      await this.outbox.flush();
+      await this.queue.ask();
+    } catch (problem) {
+      this.#failed(problem);
+    } finally {
+      this.unlocking = false;
+    }
+    if (stops && this.paused) this.pause();
+    if (!this.view && !this.moving && this.queue.coming.length) this.move(1, {});
+  }
 }
 
 const rest = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -372,10 +371,11 @@ async function start() {
   try {
     facts = await ask("GET", "/v1/page");
     while (!facts.feed) {
-      await askForKey(facts, key.get() !== null);
+      await askForKey("feed,events", key.get() !== null);
       facts = await ask("GET", "/v1/page");
     }
   } catch (problem) {
+    tellStatus(byId("status"), { waiting: 0, refused: [] }, problem.status ? problem.message : "no connection");
     byId("deck").replaceChildren(place(problem.status ? "error" : "offline",
       problem.status ? "The server cannot answer." : "No connection to the server.", problem.message,
       node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")));

@@ -3,8 +3,10 @@
 //
 //   put(event)  ->  localStorage, at once  ->  flush: POST /v1/events  ->  acknowledged: dropped
 //
-// - The event's id goes with it, and an id counts once: sending again is always safe.
-// - A view that is still going on is noted as well; if its tab dies, the next one posts it.
+// - The event's id goes with it, and an id counts once: sending again is always safe, also from two
+//   tabs at the same time.
+// - A view that is still going on is noted as well; if its tab dies, the next one posts it. A living
+//   tab holds a lock; on plain http, where browsers have no locks, it answers when it is called.
 
 import { ask, Failed } from "/page/api.js";
 import { freshId } from "/page/dom.js";
@@ -12,17 +14,20 @@ import { freshId } from "/page/dom.js";
 const WAITING = "skipwise.event.";
 const OPEN = "skipwise.open.";
 const REFUSED = "skipwise.refused";
+const CALLS = "skipwise.tabs";
 const AT_ONCE = 200;
+const ANSWERS_WITHIN_MS = 500;
+const TOLD_MS = 60_000;
 
 export class Outbox {
-  /** @param tell called with {waiting, offline, refused} whenever that changes. */
+  /** @param tell called with {waiting, offline, locked, refused} whenever that changes. */
   constructor(tell) {
     this.tell = tell;
     this.tab = freshId();
     this.flushing = null;
-    this.offline = false;
+    this.offline = this.locked = false;
     this.retryMs = 1000;
-    this.timer = 0;
+    this.timer = this.forgetting = 0;
     this.back();
     addEventListener("online", () => this.flush().catch(() => {}));
     addEventListener("storage", (change) => {
@@ -59,27 +64,48 @@ export class Outbox {
     for (const name of Object.keys(localStorage).filter((each) => each.startsWith(OPEN))) {
       const tab = name.slice(OPEN.length);
       if (tab === this.tab) continue;
-      await navigator.locks?.request(`skipwise.tab.${tab}`, { ifAvailable: true }, (gone) => {
-        const row = gone && JSON.parse(localStorage.getItem(name) || "null");
+      await this.#ifGone(tab, () => {
+        const row = JSON.parse(localStorage.getItem(name) || "null");
         if (row) this.put("events", row);
-        if (gone) localStorage.removeItem(name);
+        localStorage.removeItem(name);
       });
     }
   }
 
+  /**
+   * Do something if a tab is gone. Without locks a tab that is frozen does not answer in time and is
+   * taken for gone: its view counts once all the same, at worst without its last part.
+   */
+  async #ifGone(tab, then) {
+    if (navigator.locks) {
+      await navigator.locks.request(`skipwise.tab.${tab}`, { ifAvailable: true }, (gone) => gone && then());
+    } else if (!await answers(tab)) then();
+  }
+
   /** Send everything that waits; resolves when the server has it on disk. */
   flush() {
-    this.flushing ??= this.#locked().finally(() => {
-      this.flushing = null;
-    });
+    if (!this.flushing) {
+      const mine = this.#sendAll().finally(() => {
+        if (this.flushing === mine) this.flushing = null;
+      });
+      this.flushing = mine;
+    }
     return this.flushing;
   }
 
-  /** Hold this tab's lock as long as it lives; whoever can take it knows that the tab is gone. */
+  /** Show that this tab lives: hold its lock, or answer when it is called. */
   back() {
-    navigator.locks?.request(`skipwise.tab.${this.tab}`, () => new Promise((done) => {
-      this.letGo = done;
-    }));
+    if (navigator.locks) {
+      navigator.locks.request(`skipwise.tab.${this.tab}`, () => new Promise((done) => {
+        this.letGo = done;
+      }));
+      return;
+    }
+    const calls = new BroadcastChannel(CALLS);
+    calls.onmessage = ({ data }) => {
+      if (data.call === this.tab) calls.postMessage({ here: this.tab });
+    };
+    this.letGo = () => calls.close();
   }
 
   /**
@@ -96,25 +122,32 @@ export class Outbox {
     this.tell({
       waiting: this.waiting().length,
       offline: this.offline,
-      refused: JSON.parse(localStorage.getItem(REFUSED) || "[]"),
+      locked: this.locked,
+      refused: this.#lately(),
     });
   }
 
-  #locked() {
-    if (!navigator.locks) return this.#sendAll();
-    return navigator.locks.request("skipwise.outbox", () => this.#sendAll());
+  /** What was refused in the last minute; it stays written down, the newest twenty. */
+  #lately() {
+    const refused = JSON.parse(localStorage.getItem(REFUSED) || "[]");
+    const lately = refused.filter((each) => Date.now() - each.at < TOLD_MS);
+    clearTimeout(this.forgetting);
+    if (lately.length) this.forgetting = setTimeout(() => this.say(), TOLD_MS);
+    return lately;
   }
 
   async #sendAll() {
+    await null;  // else it could be over before it is known to have begun
     clearTimeout(this.timer);
     try {
       for (let batch = this.waiting(); batch.length; batch = this.waiting()) {
         await this.#send(batch.slice(0, AT_ONCE));
       }
-      this.offline = false;
+      this.offline = this.locked = false;
       this.retryMs = 1000;
     } catch (problem) {
-      this.offline = problem.passing;
+      this.offline = Boolean(problem.passing);
+      this.locked = Boolean(problem.locked);
       this.timer = setTimeout(
         () => this.flush().catch(() => {}),
         Math.max(this.retryMs, problem.retryAfterS * 1000),
@@ -122,6 +155,7 @@ export class Outbox {
       this.retryMs = Math.min(2 * this.retryMs, 15_000);
       throw problem;
     } finally {
+      this.flushing = null;  // at once: what is put down from here on is sent by another
       this.say();
     }
   }
@@ -142,9 +176,19 @@ export class Outbox {
 
   #refuse(entry, problem) {
     const refused = JSON.parse(localStorage.getItem(REFUSED) || "[]");
-    refused.push({ row: entry.row, why: problem.message });
+    refused.push({ row: entry.row, why: problem.message, at: Date.now() });
     localStorage.setItem(REFUSED, JSON.stringify(refused.slice(-20)));
   }
+}
+
+/** Call a tab; resolves to whether it answers in time. */
+function answers(tab) {
+  const calls = new BroadcastChannel(CALLS);
+  return new Promise((done) => {
+    calls.onmessage = ({ data }) => data.here === tab && done(true);
+    calls.postMessage({ call: tab });
+    setTimeout(() => done(false), ANSWERS_WITHIN_MS);
+  }).finally(() => calls.close());
 }
 
 function bodyOf(batch) {

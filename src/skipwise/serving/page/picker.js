@@ -80,8 +80,8 @@ export class Picker {
   }
 }
 
-/** Ask for a key until there is one to try. */
-export function askForKey(facts, tried, scope = "feed") {
+/** Ask for a key until there is one to try; `scopes` is what it must open, `tried` whether one did not. */
+export function askForKey(scopes, tried = true) {
   return new Promise((done) => {
     const field = node("input", { type: "password", id: "key", required: true, autocomplete: "off" });
     const dialog = node("dialog", { class: "sheet", "aria-labelledby": "key-title" },
@@ -92,8 +92,8 @@ export function askForKey(facts, tried, scope = "feed") {
         done();
       } },
       node("h2", { id: "key-title" }, "This server asks for a key"),
-      node("p", {}, tried ? `The last key does not open this: it needs the scope ${scope}. ` : "", "It is kept in this tab and sent to this server only. Make one with ",
-        node("code", {}, `skipwise key NAME --keys FILE --scopes ${scope === "admin" ? "feed,events,admin" : "feed,events"}`), "."),
+      node("p", {}, tried ? `The last key does not open this: it needs the scopes ${scopes}. ` : "", "It is kept in this tab and sent to this server only. Make one with ",
+        node("code", {}, `skipwise key NAME --keys FILE --scopes ${scopes}`), "."),
       node("label", { for: "key" }, "Key"), field,
       node("button", { type: "submit", class: "main" }, "Open")));
     dialog.addEventListener("cancel", (event) => event.preventDefault());

@@ -22,16 +22,14 @@ export class Weights {
     this.moved = new Set();
     this.next = node("ol", { class: "next-up" });
     this.words = node("p", { class: "note", role: "status" });
-    const mayChange = feed.scopes.has("admin");
+    this.note = node("p", { class: "note" });
+    this.fields = node("fieldset", {}, node("legend", { class: "unseen" }, "Weights of the score"),
+      SLIDERS.map((slider) => this.#slider(...slider)),
+      node("button", { type: "button", class: "quiet", onclick: () => this.#put({}) }, "As it was made"));
+    this.anew = node("button", { type: "button", class: "quiet", onclick: () => this.read() }, "Read them again");
     this.element = node("section", { class: "weights" }, node("h3", {}, "What should count?"),
-      node("p", { class: "note" }, mayChange
-        ? "Moving a slider re-ranks what comes next, for every viewer of this server."
-        : "The weights are changed with a key that has the admin scope; this one has not."),
-      node("fieldset", { disabled: !mayChange }, node("legend", { class: "unseen" }, "Weights of the score"),
-        SLIDERS.map((slider) => this.#slider(...slider)),
-        node("button", { type: "button", class: "quiet", onclick: () => this.#put({}) }, "As it was made")),
-      this.words, node("h3", {}, "Next up"), this.next);
-    if (mayChange) this.#read();
+      this.note, this.fields, this.words, this.anew, node("h3", {}, "Next up"), this.next);
+    this.read();
   }
 
   /** The slate to come has changed. */
@@ -59,11 +57,21 @@ export class Weights {
     return node("div", { class: "slider" }, node("label", { for: id }, label), input, value);
   }
 
-  async #read() {
+  /** Read what is in force; nothing can be moved before. */
+  async read() {
+    const mayChange = this.feed.scopes.has("admin");
+    this.note.textContent = mayChange
+      ? "Moving a slider re-ranks what comes next, for every viewer of this server."
+      : "The weights are changed with a key that has the admin scope; this one has not.";
+    this.fields.disabled = this.anew.hidden = true;
+    if (!mayChange) return;
     try {
       this.#show((await ask("GET", "/v1/score")).weights);
+      this.words.textContent = "";
+      this.fields.disabled = false;
     } catch (problem) {
       this.words.textContent = `The weights cannot be read: ${problem.message}`;
+      this.anew.hidden = false;
     }
   }
 

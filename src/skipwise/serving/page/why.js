@@ -16,13 +16,14 @@ export class Why {
   constructor(element, feed) {
     this.element = element;
     this.feed = feed;
-    this.body = node("div", { class: "body", tabindex: "0", role: "region", "aria-label": "Explanation" });
+    this.told = node("div", { class: "told" }, node("p", { class: "note" }, "No card is on yet."));
     this.weights = new Weights(feed);
+    this.body = node("div", { class: "body", tabindex: "0", role: "region", "aria-label": "Explanation" }, this.told, this.weights.element);
+    this.weights.element.hidden = true;
     this.element.append(
       node("header", {}, node("h2", {}, "Why this?"),
         node("button", { type: "button", class: "quiet closes", "aria-label": "Close “Why this?”", onclick: () => this.close() }, icon("close"))),
       this.body);
-    put(this.body, node("p", { class: "note" }, "No card is on yet."));
     this.wide = matchMedia("(min-width: 1120px)");
     this.wanted = false;
     this.number = 0;
@@ -64,6 +65,11 @@ export class Why {
   /** The slate to come has changed. */
   coming(entries) {
     this.weights.coming(entries);
+    if (!entries.length) return;
+    const { model, score_version } = entries[0];
+    const changed = this.newest && (this.newest.model !== model || this.newest.score_version !== score_version);
+    this.newest = { model, score_version };
+    if (changed) this.#refresh();  // what is told of the card is of the weights or the model before
   }
 
   acted(current) {
@@ -82,9 +88,10 @@ export class Why {
     if (!this.open || !current) return;
     this.number += 1;
     const number = this.number;
-    if (!current.explained) {
-      this.body.setAttribute("aria-busy", "true");
-      if (!this.body.querySelector(".subject")) put(this.body, node("p", { class: "note" }, "Asking the model…"));
+    const { explained } = current;
+    if (!explained || (this.newest && (explained.model !== this.newest.model || explained.score_version !== this.newest.score_version))) {
+      this.told.setAttribute("aria-busy", "true");
+      if (!this.told.querySelector(".subject")) put(this.told, node("p", { class: "note" }, "Asking the model…"));
       try {
         const { facts, viewerId } = this.feed;
         const late = current.eventId !== null;
@@ -96,8 +103,8 @@ export class Why {
         current.explained = { ...told, why: told.videos[0], late };
       } catch (problem) {
         if (number === this.number) {
-          this.body.removeAttribute("aria-busy");
-          put(this.body, node("p", { class: "note", role: "alert" }, problem.status === 0
+          this.told.removeAttribute("aria-busy");
+          put(this.told, node("p", { class: "note", role: "alert" }, problem.status === 0
             ? "No connection to the server: it is explained when it is back." : `It cannot be explained now: ${problem.message}`),
           node("button", { type: "button", onclick: () => this.#refresh() }, "Try again"));
         }
@@ -110,11 +117,12 @@ export class Why {
   #draw() {
     const { entry, explained, watched } = this.current;
     const { why } = explained;
-    this.body.removeAttribute("aria-busy");
+    this.told.removeAttribute("aria-busy");
+    this.weights.element.hidden = false;
     const scroll = this.body.scrollTop;
     this.drawn = curveOf(why);
     this.table = new Map();
-    put(this.body,
+    put(this.told,
       node("p", { class: "subject", dir: "auto" }, short(titleOf(entry.video_id, entry.shown), 90)),
       node("p", { class: "note" }, sourceOf(entry),
         explained.late ? " You had watched it before this was asked: the past it read holds that view." : ""),
@@ -123,8 +131,7 @@ export class Why {
       node("section", {}, node("h3", {}, "How long will you stay?"), this.drawn.element, this.drawn.words),
       node("section", {}, node("h3", {}, "What it expects, and what you did"), this.#objectives(why)),
       node("section", {}, node("h3", {}, "What it read of your past"), readingOf(why.reading)),
-      node("section", {}, node("h3", {}, `The score taken apart: ${why.score.toFixed(2)}`), factorsOf(why)),
-      this.weights.element);
+      node("section", {}, node("h3", {}, `The score taken apart: ${why.score.toFixed(2)}`), factorsOf(why)));
     this.body.scrollTop = scroll;
     const view = this.feed.view;
     this.drawn.mark((watched && !view ? watched.watch_ms : view?.watchMs || 0) / 1000);
