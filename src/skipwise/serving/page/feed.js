@@ -4,7 +4,7 @@
 //
 // After an event the next card is chosen from a slate that has learnt from it, unless the answer
 // takes longer than a person would wait; then the card that was ready comes, and the one after it
-// has learnt.
+// has learnt. Where answers have taken longer than that of late, nobody waits in vain.
 
 import { ask, key } from "/page/api.js";
 import { Card } from "/page/card.js";
@@ -40,6 +40,7 @@ class Feed {
     this.turn = Promise.resolve();
     this.sent = { waiting: 0, refused: [] };
     this.trouble = null;
+    this.usualMs = 0;  // from an event to the slate that has learnt from it, a running mean
     this.paused = this.moving = false;
     this.view = null;
     this.#listen();
@@ -99,7 +100,8 @@ class Feed {
       this.at += 1;
     } else {
       const ready = this.next;
-      if (learnt && !seen) await Promise.race([learnt, rest(PATIENCE_MS)]);
+      const waits = learnt && !seen && this.usualMs < PATIENCE_MS;
+      if (waits) await Promise.race([learnt, rest(PATIENCE_MS)]);
       if (!queue.coming.length && learnt) await learnt;
       if (!queue.coming.length) await queue.ask().catch((problem) => this.#failed(problem, queue === this.queue));
       if (queue !== this.queue) return;
@@ -189,7 +191,9 @@ class Feed {
         if (queue !== this.queue) return null;
         this.learnt.kept(row.event_id, performance.now() - sentAt);
         this.guide.kept(left.entry, row, this.glanceMs);
-        return queue.ask();
+        return queue.ask().then(() => {
+          this.usualMs += 0.3 * (performance.now() - sentAt - this.usualMs);
+        });
       })
       .catch((problem) => this.#failed(problem));
   }
