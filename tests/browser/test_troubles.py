@@ -56,7 +56,8 @@ def test_the_view_of_a_tab_that_died_is_posted_and_that_of_a_living_one_is_its_o
     assert (told["left"], told["adopted"]) == (2, 1)
     events = told["held"]["events"]
     assert len(events) == 2
-    assert min(abs(1000 * each["watch_s"] - told["watchedMs"]) for each in events) <= 50
+    # Adopted too early it would lack the half second after; its first card may be drawn slowly.
+    assert min(abs(1000 * each["watch_s"] - told["watchedMs"]) for each in events) <= 300
 
 
 def test_an_event_put_down_as_the_last_is_sent_is_sent_and_a_refusal_is_told_for_a_minute(
