@@ -24,7 +24,7 @@ from skipwise.settings import apply_settings
 from skipwise.training.learner import Learner
 from skipwise.training.settings import preset
 
-VIEWERS, SCORED_EACH, VIDEOS = 24, 512, 10_000
+VIEWERS, SCORED_EACH, VIDEOS = 48, 512, 10_000
 TOKENS = {"once": 6_000, "each": 24_000}
 """Events per batch: of each form the size that is fastest for it."""
 
