@@ -9,7 +9,7 @@ import pytest
 from ibis.backends.duckdb import Backend as Connection
 
 from skipwise import engine as engine_module
-from skipwise.features import local_spans, merged
+from skipwise.features import day_files, local_spans, merged
 from skipwise.features.counter_names import CounterConfig
 from skipwise.features.dataset import Dataset
 from skipwise.features.day_sums import DaySums, Fading
@@ -71,6 +71,7 @@ def test_sorted_passes_give_the_files_of_the_expressions(
     )
     monkeypatch.setattr(local_spans, "EVENTS_AT_ONCE", 50)
     monkeypatch.setattr(merged, "ITEMS_AT_ONCE", 20)
+    monkeypatch.setattr(day_files, "ITEMS_TOGETHER", 30)
     prepare(log, connection, tmp_path / "passes", settings)
     monkeypatch.setattr(engine_module._DuckDB, "is_local", False)
     prepare(log, connection, tmp_path / "expressions", settings)

@@ -105,9 +105,10 @@ def read_log(
         ]
         _check(parts, layout, settings, connection)
         written = count_as_written(parts[-1].taken, connection)
-        events = connection.create_table(
+        events = connection.create_view(
             gen_name("skipwise_events"), _in_order(parts, zone, connection)
         )
+        stack.pop_all()
     video_table = read_catalogue(
         layout.videos,
         video_schema(layout.description),
@@ -154,7 +155,7 @@ def _stage_part(
     progress: Progress,
     stack: contextlib.ExitStack,
 ) -> Staged:
-    """Read the log or its history; the staged table is dropped when the stack is left."""
+    """Read the log or its history; the staged table goes if it cannot be used."""
     staged = stage(
         part,
         EVENT_SCHEMA,
@@ -182,16 +183,21 @@ def _check(
 
 
 def _in_order(parts: list[Staged], zone: str, connection: Backend) -> ir.Table:
-    """Select the rows that are taken, numbered: history oldest first, then file by file."""
+    """Select the rows that are taken, numbered: history oldest first, then file by file.
+
+    The rows of a log stay where they were staged: a copy would take as long as reading them.
+    """
     numbered, start = [], 0
     for part in parts:
         taken = part.taken
         if part.counts_back:
             order = [taken.viewer_id, ibis.desc(taken.counts_back), taken.file_ix, taken.file_row]
             number = ibis.row_number().over(ibis.window(order_by=order)) + start
+            rows = _canonical(taken.mutate(source_order=number), zone)
+            numbered.append(connection.create_table(gen_name("skipwise_history"), rows))
         else:
             number = _file_starts(part, start, connection) + taken.file_row
-        numbered.append(_canonical(taken.mutate(source_order=number), zone))
+            numbered.append(_canonical(taken.mutate(source_order=number), zone))
         start += part.num_rows
     return ibis.union(*numbered) if len(numbered) > 1 else numbered[0]
 

@@ -152,21 +152,28 @@ def _parsed(
             file_row=rows.file_row,
             counts_back=rows[back].try_cast("int64") if back else ibis.null("int64"),
             **{f"value_{name}": column.value for name, column in columns.items()},
-            **{f"written_{name}": column.written for name, column in columns.items()},
+            **{
+                f"written_{name}": column.written
+                for name, column in columns.items()
+                if not column.always_readable
+            },
         ),
     )
     try:
-        yield (
-            table,
-            {
-                name: dataclasses.replace(
-                    column, value=table[f"value_{name}"], written=table[f"written_{name}"]
-                )
-                for name, column in columns.items()
-            },
-        )
+        yield table, {name: _seen(column, name, table) for name, column in columns.items()}
     finally:
         connection.drop_view(view)
+
+
+def _seen(column: Parsed, name: str, table: ir.Table) -> Parsed:
+    """Return a column as the view has it.
+
+    What is always readable becomes a text only where an example is shown: as text for every row it
+    would take as long as the rest.
+    """
+    value = table[f"value_{name}"]
+    written = value.cast("string") if column.always_readable else table[f"written_{name}"]
+    return dataclasses.replace(column, value=value, written=written)
 
 
 def _judge(

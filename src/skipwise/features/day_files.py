@@ -4,15 +4,17 @@
     one day's files                      ->  count_day       ->  the day's counts for each ask
     asks of some viewers                 ->  Today.of_asks   ->  their counts, in their order
 
-- What is counted over all viewers needs the whole log, but only one of its days at a time.
+- What is counted over all viewers needs the whole log, but only one of its days at a time, and of
+  that day its order of time (some 40 bytes an event) and some keys.
 - Asks of a day lie in the order of the events, so those of some viewers lie together.
 
 Reads `merged`; is read by `local_spans`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +39,9 @@ RECORD = np.dtype(
 """What counting reads of an event. Moments are ms from somewhere before their clock day, below
 2 ** MOMENT_BITS; -1 where the event never asks. Days count from a first one."""
 MOMENT_BITS = 28
+ITEMS_TOGETHER = 2_000_000
+"""Outcomes and asks of a day whose keys are counted together, unless one key has more: what a day
+takes beside its order of time."""
 
 _OUTCOME = np.dtype([("video", "<i4"), ("moment", "<i4"), ("code", "<u2")])
 _ASK = np.dtype([("video", "<i4"), ("moment", "<i4")])
@@ -94,42 +99,18 @@ class DayFiles:
         self, day: int, keys: Sequence[str], catalogue: Catalogue, num_objectives: int
     ) -> "Today":
         """Count what each ask of a day sees of that day; the day's files are deleted."""
-        asks, outcomes = self._taken("asks", day, _ASK), self._taken("outcomes", day, _OUTCOME)
-        bits = max(1, (len(asks) + len(outcomes)).bit_length())
-        code = np.concatenate([outcomes["moment"], asks["moment"]]).astype(np.int64) << 1
-        code[len(outcomes) :] |= 1
-        code = (code << bits) | np.arange(len(code))
-        code.sort()
-        order = code & ((1 << bits) - 1)
-        video = np.concatenate([outcomes["video"], asks["video"]])[order]
-        ask = np.where(order >= len(outcomes), order - len(outcomes), -1)
-        answer = np.flatnonzero(ask < 0)
-        one = np.broadcast_to(np.int64(0), len(order))
-        packings, files = {}, {}
-        for key in keys:
-            of_item = catalogue.keys(key, video)
-            most = max(_most(each[answer]) for each in of_item) * len(of_item) ** 2
-            packing = Packing.for_counts(num_objectives, most)
-            words = np.zeros((packing.num_words, len(order)), dtype=np.int64)
-            words[:, answer] = packing.words(outcomes["code"][order[answer]])
-            items = Merged(
-                group=one,
-                owner=one,
-                day=one,
-                ask=ask,
-                words=words,
-                packing=packing,
-                num_asks=len(asks),
-            )
-            packings[key], files[key] = packing, self._folder / f"{key}-{day}.npy"
-            np.save(files[key], by_key(items, of_item, None).today, allow_pickle=False)
+        of_day = _in_time(self._taken("outcomes", day, _OUTCOME), self._taken("asks", day, _ASK))
+        files = {key: self._folder / f"{key}-{day}.npy" for key in keys}
+        packings = {
+            key: _count_key(of_day, key, catalogue, num_objectives, files[key]) for key in keys
+        }
         return Today(packings, files)
 
     def _append(self, what: str, day: int, rows: NDArray[np.void]) -> None:
         with (self._folder / f"{what}-{day}").open("ab") as file:
             rows.tofile(file)
 
-    def _taken(self, what: str, day: int, kind: np.dtype[np.void]) -> NDArray[np.void]:
+    def _taken(self, what: str, day: int, kind: np.dtype[np.void]) -> Records:
         file = self._folder / f"{what}-{day}"
         rows = np.fromfile(file, dtype=kind) if file.exists() else np.empty(0, dtype=kind)
         file.unlink(missing_ok=True)
@@ -150,14 +131,100 @@ class Today:
         return self.packings[key].counts(np.asarray(words[:, first : first + number]))
 
 
+class _OfDay(NamedTuple):
+    """(M,) outcomes and asks of a day in the order of time; outcomes first in a tie."""
+
+    video: NDArray[np.int32]
+    ask: NDArray[np.int32]
+    """Which ask it is, as they stand in the day's file; -1 for an outcome."""
+    code: NDArray[np.uint16]
+    """What an outcome says; 0 for an ask."""
+    num_asks: int
+
+
+def _in_time(outcomes: Records, asks: Records) -> _OfDay:
+    number = len(outcomes)
+    bits = max(1, (number + len(asks)).bit_length())
+    order = np.concatenate([outcomes["moment"], asks["moment"]]).astype(np.int64) << (bits + 1)
+    order |= np.arange(len(order))
+    order[number:] |= 1 << bits
+    order.sort()
+    order &= (1 << bits) - 1
+    is_outcome = order < number
+    code = np.zeros(len(order), dtype=np.uint16)
+    code[is_outcome] = outcomes["code"][order[is_outcome]]
+    return _OfDay(
+        video=np.concatenate([outcomes["video"], asks["video"]])[order],
+        ask=np.where(is_outcome, -1, order - number).astype(np.int32),
+        code=code,
+        num_asks=len(asks),
+    )
+
+
+def _count_key(
+    of_day: _OfDay, key: str, catalogue: Catalogue, num_objectives: int, file: Path
+) -> Packing:
+    """Write the words of each ask for a key, some of its values at a time."""
+    num_videos = len(catalogue.author)
+    keys = catalogue.keys(key, np.arange(num_videos))
+    outcomes = np.bincount(of_day.video[of_day.ask < 0], minlength=num_videos)
+    most = int(_per_key(keys, outcomes).max(initial=1))
+    packing = Packing.for_counts(num_objectives, most * len(keys))
+    today = np.zeros((packing.num_words, of_day.num_asks), dtype=np.int64)
+    items = _per_key(keys, np.bincount(of_day.video, minlength=num_videos))
+    for first, last in _ranges(items, ITEMS_TOGETHER):
+        here = [np.where((each >= first) & (each < last), each, -1) for each in keys]
+        of_these = np.max(here, axis=0) >= 0
+        at = np.flatnonzero(of_these[of_day.video])
+        some = _OfDay(of_day.video[at], of_day.ask[at], of_day.code[at], of_day.num_asks)
+        _add_words(today, some, here, packing)
+    np.save(file, today, allow_pickle=False)
+    return packing
+
+
+def _add_words(today: Integers, some: _OfDay, keys: Sequence[Integers], packing: Packing) -> None:
+    """Add what asks see of some keys, those of the videos they are about."""
+    asked = np.flatnonzero(some.ask >= 0)
+    ask = np.full(len(some.ask), -1, dtype=np.int64)
+    ask[asked] = np.arange(len(asked))
+    words = packing.words(some.code)
+    words[:, asked] = 0
+    one = np.broadcast_to(np.int64(0), len(ask))
+    items = Merged(
+        group=one,
+        owner=one,
+        day=one,
+        ask=ask,
+        words=words,
+        packing=packing,
+        num_asks=len(asked),
+    )
+    counted = by_key(items, [each[some.video] for each in keys], None)
+    today[:, some.ask[asked]] += counted.today
+
+
+def _per_key(keys: Sequence[Integers], of_video: Integers) -> Integers:
+    """Sum numbers of videos over those that have a key, (K,)."""
+    size = max(int(each.max(initial=-1)) for each in keys) + 1
+    total = np.zeros(size, dtype=np.int64)
+    for each in keys:
+        np.add.at(total, each[each >= 0], of_video[each >= 0])
+    return total
+
+
+def _ranges(weight: Integers, at_most: int) -> Iterator[tuple[int, int]]:
+    """Cut places into ranges that weigh so much at most, or have one place."""
+    until, first = np.cumsum(weight), 0
+    while first < len(weight):
+        before = int(until[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(until, before + at_most, side="right")))
+        yield first, last
+        first = last
+
+
 def _by_day(records: Records, column: str) -> list[tuple[int, Records]]:
     days = records[column]
     order = np.argsort(days, kind="stable")
     different, starts = np.unique(days[order], return_index=True)
     parts = np.split(records[order], starts[1:])
     return list(zip(different.tolist(), parts, strict=True)) if len(different) else []
-
-
-def _most(keys: Integers) -> int:
-    known = keys[keys >= 0]
-    return int(np.bincount(known).max()) if len(known) else 1

@@ -42,7 +42,9 @@ class Contents:
     row_counts: Mapping[str, int]
 
 
-def describe(folder: Path, log: EventLog, settings: Any, contents: Contents) -> dict[str, Any]:
+def describe(
+    folder: Path, log: EventLog, settings: Any, contents: Contents, threads: int
+) -> dict[str, Any]:
     """Say what a dataset is.
 
     Args:
@@ -50,11 +52,12 @@ def describe(folder: Path, log: EventLog, settings: Any, contents: Contents) -> 
         log: Where they come from.
         settings: The `PrepareSettings` they were made with.
         contents: What was found on the way.
+        threads: How many files are read at once.
 
     Returns:
         Plain values for `dataset.json`.
     """
-    settings_values, files = dataclasses.asdict(settings), sizes_and_checksums(folder)
+    settings_values, files = dataclasses.asdict(settings), sizes_and_checksums(folder, threads)
     return {
         "format_version": FORMAT_VERSION,
         "fingerprint": _fingerprint(files, settings_values, contents.counter_names),

@@ -119,7 +119,8 @@ def prepare(
             categories=categories,
             row_counts=writer.rows,
         )
-        write_json(folder / "dataset.json", describe(folder, log, settings, contents))
+        threads = made.engine.num_threads
+        write_json(folder / "dataset.json", describe(folder, log, settings, contents, threads))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

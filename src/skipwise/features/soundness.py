@@ -10,6 +10,7 @@ Reads `storage`; is read by `dataset`, `describe` and `prepare`.
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ FILES = (
 READ_UP_TO = 4 * 1024**3
 
 
-def sizes_and_checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return each file's `bytes` and `sha256`."""
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": checksum(folder / name)}
-        for name in FILES
-    }
+def sizes_and_checksums(folder: Path, threads: int) -> dict[str, dict[str, Any]]:
+    """Return each file's `bytes` and `sha256`; the longest files begin."""
+    sizes = {name: (folder / name).stat().st_size for name in FILES}
+    with ThreadPoolExecutor(threads) as pool:
+        begun = {
+            name: pool.submit(checksum, folder / name)
+            for name in sorted(FILES, key=lambda name: -sizes[name])
+        }
+        return {name: {"bytes": sizes[name], "sha256": begun[name].result()} for name in FILES}
 
 
 def check_sizes(folder: Path, description: Mapping[str, Any]) -> None:
