@@ -3,10 +3,12 @@
 Each runs what a user types: `torchrun --nproc-per-node=2 -m skipwise train ...`, gloo on loopback.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -148,6 +150,70 @@ def test_a_killed_worker_is_started_again_and_a_run_of_one_goes_on_with_two(
     end(begun)
     assert losses(out) == pytest.approx(losses(alone), abs=0.01)
     assert_alike(out, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dies", ["worker", "machine"])
+def test_two_machines_meet_again_whatever_each_has_counted(
+    small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
+) -> None:
+    """Two torchruns on loopback stand for two machines; a worker of one dies, or all of it.
+
+    A machine that comes anew has restarted nothing, the other one has: they go on all the same.
+    """
+    if dies == "machine":  # torch 2.13 tells a machine that comes later no address otherwise
+        monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    out, words = tmp_path / "RUN", ("optimizer.sparse_from_rows=100000",)
+    port = free_port()
+    stays = begin(small_dataset, out, *words, by=one_of_two_machines(port))
+    wait_for_port(stays, port)  # of where machines meet, which the other must not keep
+    goes = begin(small_dataset, out, *words, by=one_of_two_machines(port))
+    try:
+        wait_for_step(stays, out, 10)
+        before = find_unfinished(out).position["step"]
+        if dies == "worker":
+            os.kill(max(children(goes.pid)), signal.SIGKILL)
+        else:
+            kill_whole(goes)
+            goes = begin(small_dataset, out, *words, by=one_of_two_machines(port))
+        for each in (goes, stays):
+            end(each)
+    finally:
+        for each in (goes, stays):
+            if each.poll() is None:
+                kill_whole(each)
+    assert find_steps(out)[-1] > before
+    assert load_run(out)
+
+
+def find_steps(out: Path) -> list[int]:
+    """Return the step after each pass."""
+    lines = (out / "progress.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_for_port(begun: Any, port: int) -> None:
+    """Wait until somebody listens."""
+    while True:
+        assert begun.poll() is None, begun.communicate()[0][-3000:]
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.05)
+
+
+def one_of_two_machines(port: int) -> tuple[str, ...]:
+    """Return how torchrun is started on each of two machines that meet at a port here."""
+    return (
+        *("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=3"),
+        *("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"),
+    )
 
 
 def children(parent: int) -> list[int]:

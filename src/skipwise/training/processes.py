@@ -5,10 +5,11 @@
 - Without torchrun there is one process, and every exchange is what went in.
 - All must run the same code on the same data with the same settings: said before the first step.
 
-Reads `machine`; is read by `fit`, `learner` and `sharding`.
+Reads `meeting`; is read by `fit`, `learner` and `sharding`.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import warnings
@@ -26,6 +27,7 @@ from torch.distributed.rendezvous import rendezvous
 import skipwise
 from skipwise.errors import RunError, SettingError
 from skipwise.settings import check_setting
+from skipwise.training.meeting import meet
 
 TIMEOUT_VARIABLE = "SKIPWISE_PROCESSES_TIMEOUT_S"
 """Seconds for which one process waits for the others."""
@@ -40,7 +42,7 @@ class Processes:
     local_rank: int = 0
     """Its place on its own machine: which GPU it takes."""
     restarts: int = 0
-    """How often torchrun has started the group anew."""
+    """How often the group has been started anew, as far as any of its processes knows."""
 
     @property
     def first(self) -> bool:
@@ -90,21 +92,23 @@ class Processes:
         """Refuse to begin where processes differ.
 
         Args:
-            facts: What must be the same -> a text that says it whole.
+            facts: What must be the same -> a text that says it whole; the names are the same
+                everywhere.
 
         Raises:
             RunError: Which of it differs, and between whom.
         """
-        for name, text in facts.items():
-            digest = torch.tensor(list(hashlib.sha256(text.encode()).digest()), dtype=torch.int64)
-            if self.number == 1:
-                continue
-            everybodys = [torch.empty_like(digest) for _ in range(self.number)]
-            dist.all_gather(everybodys, digest)
+        if self.number == 1:
+            return
+        digests = [list(hashlib.sha256(text.encode()).digest()) for text in facts.values()]
+        own = torch.tensor(digests, dtype=torch.int64)
+        everybodys = [torch.empty_like(own) for _ in range(self.number)]
+        dist.all_gather(everybodys, own)
+        for place, name in enumerate(facts):
             others = [
                 str(rank)
                 for rank, each in enumerate(everybodys)
-                if not torch.equal(each, everybodys[0])
+                if not torch.equal(each[place], everybodys[0][place])
             ]
             if others:
                 raise RunError(
@@ -140,7 +144,6 @@ def joined(
         rank=int(found["RANK"]),
         number=int(found["WORLD_SIZE"]),
         local_rank=int(found["LOCAL_RANK"]),
-        restarts=int(found.get("TORCHELASTIC_RESTART_COUNT", "0")),
     )
     # TorchRec and torch.distributed.checkpoint still speak in ShardedTensor among themselves
     warnings.filterwarnings("ignore", "Please use DTensor", FutureWarning)
@@ -149,16 +152,22 @@ def joined(
     try:
         timeout = timedelta(seconds=timeout_s)
         store, rank, number = next(iter(rendezvous("env://", timeout=timeout)))
+        start = meet(PrefixStore("skipwise", store), rank, number, timeout_s)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             # a restarted group must not find the addresses of the one that was killed
-            store=PrefixStore(f"start {processes.restarts}", store),
+            store=PrefixStore(start.name, store),
             rank=rank,
             world_size=number,
             timeout=timeout,
         )
-        dist.barrier()
-    except (dist.DistError, RuntimeError, ValueError) as problem:
+        # each machine counts its own restarts, and the store goes with the machine that keeps it
+        restarts = torch.tensor(
+            [max(start.before, int(found.get("TORCHELASTIC_RESTART_COUNT", "0")))]
+        )
+        dist.all_reduce(restarts, dist.ReduceOp.MAX)
+        processes = dataclasses.replace(processes, restarts=int(restarts.item()))
+    except (dist.DistError, RuntimeError, ValueError, TimeoutError) as problem:
         address = f"{found.get('MASTER_ADDR')}:{found.get('MASTER_PORT')}"
         raise RunError(
             f"process {processes.rank} of {processes.number} did not reach the others at {address} "
