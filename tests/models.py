@@ -89,7 +89,8 @@ def untrained(dataset: Dataset, *words: str, seed: int = 0) -> Untrained:
         for head in (*model.predictor.heads.parameters(), *model.predictor.wide.parameters()):
             head.mul_(0.2)  # or most probabilities would be 0 and 1, which hide all else
         model.predictor.start_from(dict.fromkeys(objectives, 0.3), [0.05] * (NUM_BINS - 1))
-    model.inputs.counters.fit(torch.from_numpy(dataset.counters_day.all().copy()))
+    counters = torch.from_numpy(dataset.counters_day.all().copy())
+    model.inputs.counters.fit(lambda: [counters])
     model.eval()
     return Untrained(model, bind(vocabulary, dataset), dataset)
 

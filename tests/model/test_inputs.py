@@ -26,7 +26,7 @@ def test_counters_are_worked_by_hand() -> None:
     """One video: 8 known, 6 glances; in all 20 known, 14 glances: r = 14.5 / 21; prior 10."""
     counters = torch.tensor([[9.0, 8.0, 6.0, 3.0], [12.0, 12.0, 8.0, 0.0]])
     features = CounterFeatures(NAMES, prior=10.0)
-    features.fit(counters)
+    features.fit(lambda: counters.split(1))  # as when rows are read some at a time
     rate = (14 + 0.5) / (20 + 1)
     raw = np.array(
         [
@@ -41,14 +41,14 @@ def test_counters_are_worked_by_hand() -> None:
 def test_never_seen_reads_as_average() -> None:
     """No count at all: the smoothed rate is the window's own, its logit less itself is 0."""
     features = CounterFeatures(NAMES, prior=10.0)
-    features.fit(torch.tensor([[9.0, 8.0, 6.0, 3.0], [12.0, 12.0, 8.0, 0.0]]))
+    features.fit(lambda: [torch.tensor([[9.0, 8.0, 6.0, 3.0], [12.0, 12.0, 8.0, 0.0]])])
     of_nothing = features(torch.zeros(1, 4))[0, 2] * features.spread[2] + features.mean[2]
     assert of_nothing.item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_counters_that_never_vary_and_absurd_ones_stay_finite() -> None:
     features = CounterFeatures(NAMES, prior=10.0)
-    features.fit(torch.tensor([[5.0, 5.0, 5.0, 5.0]]).expand(7, -1))
+    features.fit(lambda: [torch.tensor([[5.0, 5.0, 5.0, 5.0]]).expand(7, -1)])
     assert (features(torch.full((2, 4), 5.0)).abs() < 1e-5).all()
     absurd = features(torch.tensor([[1e30, 0.0, 0.0, 1e30], [0.0, 1e30, 1e30, 0.0]]))
     assert absurd.isfinite().all()

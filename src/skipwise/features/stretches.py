@@ -254,8 +254,8 @@ def batches_by_size(plan: Plan, order: Codes, tokens_at_most: int) -> Iterator[C
 _VIEW_COLUMNS = ("known_day", "day", "known_at_ms", "requested_at_ms")
 
 
-_ROWS_AT_ONCE = 4_000_000
-"""Event rows whose visibility is worked out together: some 200 MB."""
+EVENTS_TOGETHER = 131_072
+"""Event rows whose visibility is worked out together: some 10 MB."""
 
 
 def _ranks(viewer: NDArray[Any]) -> tuple[Codes, Codes, Codes]:
@@ -288,7 +288,7 @@ def _prefixes(dataset: Dataset, rows: Codes, rank: Codes, first: Codes, views: V
     prefix = np.empty(len(rows), dtype=np.int64)
     last = rows[np.append(np.flatnonzero(np.diff(rank)), len(rows) - 1)] if len(rows) else rows
     lengths = last + 1 - first
-    block = np.cumsum(lengths) // _ROWS_AT_ONCE
+    block = np.cumsum(lengths) // EVENTS_TOGETHER
     for chosen in np.split(np.arange(len(first)), np.flatnonzero(np.diff(block)) + 1):
         if not len(chosen):
             continue

@@ -8,6 +8,8 @@
 Is read by `inputs`. No I/O.
 """
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -42,16 +44,28 @@ class CounterFeatures(nn.Module):
         self.register_buffer("mean", torch.zeros(self.width))
         self.register_buffer("spread", torch.ones(self.width))
 
-    def fit(self, counters_MK: Tensor) -> None:
-        """Take the rates, means and spreads of the training window's rows, (M, K)."""
-        positive = counters_MK.index_select(1, self.positive)
-        known = counters_MK.index_select(1, self.known)
-        total = known.double().sum(0)
-        rate = (positive.double().sum(0) + 0.5) / (total + 1.0)
-        self.rate.copy_(rate.clamp(1e-4, 1 - 1e-4))
-        raw = self._raw(counters_MK)
-        self.mean.copy_(raw.mean(0))
-        spread = raw.std(0, correction=0)
+    def fit(self, read: Callable[[], Iterable[Tensor]]) -> None:
+        """Take the rates, means and spreads of the training window's rows.
+
+        Args:
+            read: Gives the rows anew, (M, K) of them at a time; called three times, so that they
+                need not all be held.
+        """
+        positive, known = torch.zeros(2, len(self.known), dtype=torch.float64)
+        for counters_MK in read():
+            positive += counters_MK.index_select(1, self.positive).double().sum(0)
+            known += counters_MK.index_select(1, self.known).double().sum(0)
+        self.rate.copy_(((positive + 0.5) / (known + 1.0)).clamp(1e-4, 1 - 1e-4))
+        number, total = 0, torch.zeros(self.width, dtype=torch.float64)
+        for counters_MK in read():
+            number += len(counters_MK)
+            total += self._raw(counters_MK).double().sum(0)
+        mean = total / max(number, 1)
+        squares = torch.zeros(self.width, dtype=torch.float64)
+        for counters_MK in read():
+            squares += (self._raw(counters_MK).double() - mean).square().sum(0)
+        self.mean.copy_(mean)
+        spread = (squares / max(number, 1)).sqrt()
         self.spread.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
 
     def forward(self, counters_MK: Tensor) -> Tensor:

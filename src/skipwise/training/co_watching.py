@@ -20,6 +20,8 @@ _SIDE_POWER = 0.125
 """A vector is made shorter by n_video ** -0.125 besides."""
 _EXTRA, _ROUNDS = 8, 3
 _STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
+_PAIRS_TOGETHER = 1_000_000
+"""Pairs of a viewer and a video that are ranked together: 12 MB."""
 _JUDGED = 2000
 """Viewers at most whose last watch says how strong the vectors should be."""
 
@@ -98,21 +100,22 @@ def _best_strength(
     judged = judged[:: max(1, -(-len(judged) // _JUDGED))]
     if not len(judged):
         return 0.0
-    mine = np.isin(viewer, judged)
-    sums = _viewer_sums(viewer[mine & earlier], video[mine & earlier], vectors)
-    products = torch.from_numpy(sums @ vectors.T)
-    seen = torch.from_numpy(np.searchsorted(judged, viewer[mine & earlier]))
-    hidden = torch.zeros_like(products).index_put_(
-        (seen, torch.from_numpy(video[mine & earlier])), torch.tensor(-torch.inf)
-    )
     popular = torch.from_numpy(np.log1p(np.bincount(video[earlier], minlength=len(vectors))))
-    target = torch.from_numpy(video[mine & last]).unsqueeze(1)
-    log_rank = []
-    for strength in _STRENGTHS:
-        scores = strength * products + popular.float() + hidden
-        rank = (scores > scores.gather(1, target)).sum(1)
-        log_rank.append(torch.log1p(rank.double()).mean())
-    return _STRENGTHS[int(torch.stack(log_rank).argmin())]
+    log_rank = torch.zeros(len(_STRENGTHS), dtype=torch.float64)
+    together = max(1, _PAIRS_TOGETHER // len(vectors))
+    for some in np.split(judged, range(together, len(judged), together)):
+        mine = np.isin(viewer, some)
+        sums = _viewer_sums(viewer[mine & earlier], video[mine & earlier], vectors)
+        products = torch.from_numpy(sums @ vectors.T)
+        seen = torch.from_numpy(np.searchsorted(some, viewer[mine & earlier]))
+        base = popular.float().repeat(len(some), 1)
+        base[seen, torch.from_numpy(video[mine & earlier])] = -torch.inf
+        target = torch.from_numpy(video[mine & last]).unsqueeze(1)
+        for place, strength in enumerate(_STRENGTHS):
+            scores = torch.add(base, products, alpha=strength)
+            rank = (scores > scores.gather(1, target)).sum(1)
+            log_rank[place] += torch.log1p(rank.double()).sum()
+    return _STRENGTHS[int(log_rank.argmin())]
 
 
 def _spread_of_products(viewers: Vectors, videos: Vectors) -> float:

@@ -7,6 +7,7 @@
 Reads `model`, `features`; is read by `fit`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,9 @@ from skipwise.training.learner import Learner
 from skipwise.training.machine import chosen_device
 from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
+
+_ROWS_AT_ONCE = 16_384
+"""Rows whose counters are held together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +67,7 @@ def set_out(
     rows = np.flatnonzero(training)
     counter_rows = dataset.events["counter_row"].take(rows)
     sample = counter_rows[:: max(1, len(counter_rows) // 500_000)]
-    model.inputs.counters.fit(torch.from_numpy(dataset.counters_day.take(sample)))
+    model.inputs.counters.fit(lambda: _counters(dataset, sample))
     label_shares = {name: _share_of_positives(dataset, rows, name) for name in objectives}
     model.predictor.start_from(label_shares, _shares_leaving(dataset, rows))
     if model.predictor.watch is not None:
@@ -84,6 +88,13 @@ def set_out(
         )
     learner = Learner(model, catalogue, dataset, settings, finding, processes)
     return Outset(learner=learner, vocabulary=vocabulary, label_shares=label_shares)
+
+
+def _counters(dataset: Dataset, rows: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+    """Read the nightly counters of rows, some at a time."""
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        taken = dataset.counters_day.take(rows[first : first + _ROWS_AT_ONCE])
+        yield torch.from_numpy(taken)
 
 
 def _share_of_positives(dataset: Dataset, rows: NDArray[np.int64], objective: str) -> float:
