@@ -1,5 +1,6 @@
 """Checkpoints are whole or not there, few, copied at once, and their problems are told."""
 
+import json
 import threading
 import time
 from pathlib import Path
@@ -8,9 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from skipwise.errors import StorageError
+from skipwise.errors import RunError, StorageError
+from skipwise.features.dataset import Dataset
+from skipwise.storage import checksum
 from skipwise.training.checkpoint import write_tensors
 from skipwise.training.unfinished import Checkpoints, find_unfinished
+from tests.training.trained import BreaksOff, interrupt, short_run
 
 
 def save(checkpoints: Checkpoints, step: int, *, wait: bool = True) -> None:
@@ -103,6 +107,31 @@ def test_dear_ones_are_written_less_often(tmp_path: Path, monkeypatch: pytest.Mo
     often = Checkpoints(tmp_path, keep=1, every_s=0)
     save(often, 2)
     assert often.due(), "0 is as often as can be"
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("what", ["type", "size", "absence"])
+def test_a_checkpoint_with_other_tensors_is_refused_though_its_checksum_fits(
+    small_dataset: Dataset, tmp_path: Path, what: str
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        short_run(small_dataset, tmp_path, progress=BreaksOff(4, interrupt))
+    state = find_unfinished(tmp_path).state
+    tensors = load_file(state)
+    weights = tensors.pop("weights.0")
+    if what != "absence":
+        tensors["weights.0"] = weights.double() if what == "type" else weights[1:].clone()
+    write_tensors(tensors, state)
+    description = json.loads(state.with_suffix(".json").read_text())
+    description["checksums"][state.name] = checksum(state)
+    state.with_suffix(".json").write_text(json.dumps(description))
+    found = {
+        "type": rf"type F64, size \[{len(weights)}\]",
+        "size": rf"type F32, size \[{len(weights) - 1}\]",
+        "absence": "no such tensor",
+    }[what]
+    with pytest.raises(RunError, match=rf"weights.0 has {found}, must have type F32, size"):
+        short_run(small_dataset, tmp_path, resume=True)
 
 
 def test_none_is_due_before_its_time(tmp_path: Path) -> None:

@@ -37,17 +37,23 @@ from skipwise.training.checkpoint import PROGRESS_FILE, dataset_facts, save_run
 from skipwise.training.learner import Learner
 from skipwise.training.loader import ReadAhead
 from skipwise.training.machine import interrupts_noted
+from skipwise.training.memory import check_enough
 from skipwise.training.outset import Outset, set_out
-from skipwise.training.position import Position, check_same
+from skipwise.training.position import Position, check_same, one_by_one
 from skipwise.training.precision import choose_precision
 from skipwise.training.processes import ALONE, Processes, code_digest
 from skipwise.training.settings import TrainSettings
 from skipwise.training.shared_checkpoints import SharedCheckpoints, fill_from
-from skipwise.training.unfinished import FOLDER, Checkpoints, find_unfinished
+from skipwise.training.unfinished import FOLDER, Checkpoints, check_tensors, find_unfinished
 from skipwise.training.views import draw_views
 from skipwise.training.window import TrainingWindow, learnable_objectives, training_window
 
 Report = Callable[[Mapping[str, Any]], None]
+
+_ALWAYS_THERE = ("weights.", "mean.", "table.")
+"""How the names of a checkpoint's tensors begin that are there from the first step on."""
+_TOKENS_SCORED = 4
+"""Times as many events are scored together as are learnt: without gradients they take less."""
 
 
 def train(
@@ -77,8 +83,10 @@ def train(
     Raises:
         DatasetError: The window is outside the data or too small.
         RunError: Nothing to resume, or it had another dataset or setting; or the loss is no number.
+        SettingError: It takes more memory than there is.
         StorageError: The disk is full.
     """
+    check_enough(dataset, settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     window = training_window(dataset, last_day, settings.validation_days)
@@ -89,8 +97,8 @@ def train(
         "--until": iso_day(window.last_day),
         "settings": json.loads(json.dumps(settings_to_dict(settings))),
     }
-    if processes.number > 1:
-        processes.check_alike({"code": code_digest()} | {k: str(v) for k, v in identity.items()})
+    processes.check_alike({"code": code_digest()})
+    processes.check_alike(one_by_one(identity))
     if resume:
         run.restore(identity)
     else:
@@ -286,6 +294,7 @@ class _Run:
                 self.learner.catalogue,
                 self.dataset,
                 plan,
+                tokens_per_batch=min(32_768, _TOKENS_SCORED * self.settings.tokens_per_batch),
                 part=(self.processes.rank, self.processes.number),
                 progress=self.progress,
             )
@@ -355,6 +364,8 @@ class _Run:
         self.checkpoints = self._checkpoints()
         self.begin(position["phase"])
         self.position = Position.of(position)
+        kept = self.learner.tensors().items()
+        check_tensors(state, {name: each for name, each in kept if name.startswith(_ALWAYS_THERE)})
         if state.is_dir():
             if self.position.phase == "search" and self.position.best_pass:
                 self.best = self.learner.averaged_weights()  # of the right sizes, to be filled

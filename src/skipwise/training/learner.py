@@ -159,11 +159,7 @@ class Learner:
 
     @torch.no_grad()
     def restore(self, state: Mapping[str, Tensor], counts: Mapping[str, tuple[float, int]]) -> None:
-        """Take up what `tensors` and `counts` gave.
-
-        Raises:
-            RunError: It is of other shapes.
-        """
+        """Take up what `tensors` and `counts` gave, which `check_tensors` has judged."""
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.items():
             what, _, rest = name.partition(".")

@@ -63,6 +63,22 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> 
             )
 
 
+def one_by_one(values: Mapping[str, Any], of: str = "") -> dict[str, str]:
+    """Say nested values in one row.
+
+    >>> one_by_one({"seed": 1, "loss": {"pairwise": 0.5}})
+    {'seed': '1', 'loss.pairwise': '0.5'}
+    """
+    said: dict[str, str] = {}
+    for key, value in values.items():
+        said |= (
+            one_by_one(value, f"{of}{key}.")
+            if isinstance(value, Mapping)
+            else {of + key: str(value)}
+        )
+    return said
+
+
 def _difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in now:

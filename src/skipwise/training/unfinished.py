@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from skipwise.errors import RunError
@@ -28,6 +30,15 @@ from skipwise.training.checkpoint import FORMAT_VERSION, write_tensors
 FOLDER = "resume"
 SHARE_AT_MOST = 0.03
 """Of processor time that checkpoints may take: large tables are written less often for it."""
+
+
+_WRITTEN_AS = {
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+}
 
 
 class Checkpoints:
@@ -164,6 +175,35 @@ def find_unfinished(run: Path) -> Unfinished:
             problems.append(problem)
             logging.getLogger(__name__).warning("%s", problem)
     raise problems[0]
+
+
+def check_tensors(state: Path, expected: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint whose tensors are of other types or sizes; only its heads are read.
+
+    Args:
+        state: As `Unfinished.state`.
+        expected: What it must hold; of a folder's tensors, which lie in parts, types alone tell.
+
+    Raises:
+        RunError: Which tensor it is, what it is and must be.
+    """
+    found: dict[str, tuple[str, list[int]]] = {}
+    for file in sorted(state.glob("*.safetensors")) if state.is_dir() else [state]:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - no mapping
+                part = tensors.get_slice(name)
+                found[name] = (part.get_dtype(), part.get_shape())
+    for name, tensor in expected.items():
+        must_be = (_WRITTEN_AS[tensor.dtype], list(tensor.size()))
+        there = found.get(name)
+        if there is None or there[0] != must_be[0] or (state.is_file() and there != must_be):
+            what = "no such tensor" if there is None else f"type {there[0]}, size {there[1]}"
+            raise RunError(
+                f"{state} does not fit this training: {name} has {what}, must have type "
+                f"{must_be[0]}, size {must_be[1]}; table sizes, vocabulary and types must be those "
+                "it was written with. Give the same dataset and settings, or leave --resume out to "
+                "train from the start."
+            )
 
 
 def described(folder: Path) -> list[Path]:

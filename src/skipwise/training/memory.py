@@ -1,0 +1,79 @@
+"""How much memory a training process takes, and whether the machine has it.
+
+    Dataset, settings  ->  memory_needed  ->  bytes by part
+                       ->  check_enough   ->  nothing, or what to change
+
+- Counted is what only this process holds (anonymous memory). Events and counters are mapped from
+  disk: their pages are the system's, which takes them back when it needs them.
+- The numbers of bytes are those of docs/engine.md; a test holds a real training to them.
+
+Reads `engine` for what there is; is read by `fit`.
+"""
+
+from collections.abc import Mapping
+
+from skipwise.engine import machine_memory_gib
+from skipwise.errors import SettingError
+from skipwise.features.dataset import Dataset
+from skipwise.features.popularity import HALF_LIVES_DAYS
+from skipwise.features.stretches import EVENTS_TOGETHER
+from skipwise.training.settings import TrainSettings
+
+OWN_BYTES = 500_000_000
+"""Python, torch and their libraries."""
+
+_ADVICE: Mapping[str, str] = {
+    "own": "Train on a machine with more memory",
+    "events": "Prepare a log of fewer viewers or days",
+    "passes": "Learn from fewer days: an earlier --until, or a log of fewer days",
+    "planning": "Train on a machine with more memory",
+    "videos": "Prepare a log of fewer days or videos",
+    "weights": "Lower model.width, or leave vectors of videos out with model.inputs.ids=false",
+    "batch": "Lower tokens_per_batch",
+}
+"""What to do about each part."""
+
+
+def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
+    """Return what a training takes at most, bytes by part (docs/engine.md)."""
+    events = dataset.num_events
+    timed = int(dataset.description["num_timed_events"])
+    videos, authors = dataset.videos.num_rows, len(dataset.author_ids)
+    first, last = dataset.days
+    model = settings.model
+    width, history = model.width, model.encoder.history_length
+    rows = videos + authors if model.inputs.ids else 0
+    is_large = rows >= settings.optimizer.sparse_from_rows
+    per_row = 2 * (4 * width + 4) if is_large else 20 * width
+    retrieval = model.retrieval.width + model.retrieval.co_watched
+    return {
+        "own": OWN_BYTES,
+        "events": 13 * events,
+        "passes": 60 * timed,
+        "planning": 80 * min(events, EVENTS_TOGETHER),
+        "videos": videos
+        * (400 + 4 * len(HALF_LIVES_DAYS) * (last - first + 1) + 12 * (retrieval + 8)),
+        "weights": 20 * 200 * width**2 * model.encoder.blocks + per_row * rows,
+        "batch": 4
+        * settings.tokens_per_batch
+        * (model.encoder.heads * (history + history // 3) * 8 + 40 * width),
+    }
+
+
+def check_enough(dataset: Dataset, settings: TrainSettings) -> None:
+    """Refuse a training that takes more memory than the machine, or its container, has.
+
+    Raises:
+        SettingError: How much it takes, of what there is, and which setting to change.
+    """
+    there_gib = machine_memory_gib()
+    parts = memory_needed(dataset, settings)
+    needed_gib = sum(parts.values()) / 2**30
+    if there_gib is None or needed_gib <= there_gib:
+        return
+    most = max(parts, key=lambda name: parts[name])
+    raise SettingError(
+        f"training takes up to {needed_gib:.1f} GiB of memory ({parts[most] / 2**30:.1f} GiB of it "
+        f"for {most}, docs/engine.md), but this machine has {there_gib:.1f} GiB; it must be less. "
+        f"{_ADVICE[most]}."
+    )
