@@ -64,6 +64,10 @@ class Engine(Protocol):
     def num_threads(self) -> int:
         """How many threads of this process may compute."""
 
+    @property
+    def memory_bytes(self) -> int:
+        """What tables may take of this process's memory."""
+
     def keep(self, name: str, table: Table) -> Table:
         """Compute a table now; it stays until dropped."""
 
@@ -151,6 +155,13 @@ class _DuckDB:
         found = self.connection.raw_sql("SELECT current_setting('threads')").fetchone()
         return int(found[0])
 
+    @property
+    def memory_bytes(self) -> int:
+        """What tables may take of this process's memory."""
+        written = self.connection.raw_sql("SELECT current_setting('memory_limit')").fetchone()
+        number, unit = str(written[0]).split()
+        return int(float(number) * 1024 ** ("bytes", "KiB", "MiB", "GiB", "TiB").index(unit))
+
     def keep(self, name: str, table: Table) -> Table:
         """Compute a table now; it stays until dropped."""
         return self.connection.create_table(name, table, overwrite=True)
@@ -181,6 +192,11 @@ class _Spark:
     def num_threads(self) -> int:
         """How many threads of this process may compute."""
         return 1
+
+    @property
+    def memory_bytes(self) -> int:
+        """What tables may take of this process's memory: they lie elsewhere."""
+        return 0
 
     def keep(self, name: str, table: Table) -> Table:
         """Compute a table now; it stays until dropped."""

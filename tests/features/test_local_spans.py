@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import ibis
 import numpy as np
@@ -82,6 +83,23 @@ def test_sorted_passes_give_the_files_of_the_expressions(
         expected = getattr(theirs, form).all()
         np.testing.assert_allclose(getattr(ours, form).all(), expected, rtol=1e-6, err_msg=form)
         assert (expected > 0).any(axis=0).mean() > 0.8
+
+
+@pytest.mark.parametrize(("bytes_each", "threads"), [(1, 3), (2**40, 1)])
+def test_days_are_counted_by_as_many_threads_as_find_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_each: int, threads: int
+) -> None:
+    connection, asked = ibis.duckdb.connect(threads=3), []
+    in_order = local_spans._in_order
+
+    def noted(given: Any, make: Any, of: int) -> Any:
+        asked.append(of)
+        return in_order(given, make, of)
+
+    monkeypatch.setattr(local_spans, "_in_order", noted)
+    monkeypatch.setattr(local_spans, "DAY_BYTES", bytes_each)
+    prepare(small_log(connection, some_events(0), CATALOGUE), connection, tmp_path / "DATASET")
+    assert asked == [threads, 3]
 
 
 def test_packed_counts_come_back_as_they_went_in() -> None:

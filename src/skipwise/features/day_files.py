@@ -39,7 +39,7 @@ RECORD = np.dtype(
 """What counting reads of an event. Moments are ms from somewhere before their clock day, below
 2 ** MOMENT_BITS; -1 where the event never asks. Days count from a first one."""
 MOMENT_BITS = 28
-ITEMS_TOGETHER = 2_000_000
+ITEMS_TOGETHER = 1_000_000
 """Outcomes and asks of a day whose keys are counted together, unless one key has more: what a day
 takes beside its order of time."""
 
@@ -79,6 +79,8 @@ class DayFiles:
         self._folder = folder
         self.num_asks: dict[int, int] = {}
         """Day -> asks so far."""
+        self.num_items: dict[int, int] = {}
+        """Day -> outcomes and asks so far."""
 
     def add(self, records: Records) -> dict[int, int]:
         """Set some viewers' records aside; returns, by day, how many asks were there before."""
@@ -107,6 +109,7 @@ class DayFiles:
         return Today(packings, files)
 
     def _append(self, what: str, day: int, rows: NDArray[np.void]) -> None:
+        self.num_items[day] = self.num_items.get(day, 0) + len(rows)
         with (self._folder / f"{what}-{day}").open("ab") as file:
             rows.tofile(file)
 
@@ -145,7 +148,9 @@ class _OfDay(NamedTuple):
 def _in_time(outcomes: Records, asks: Records) -> _OfDay:
     number = len(outcomes)
     bits = max(1, (number + len(asks)).bit_length())
-    order = np.concatenate([outcomes["moment"], asks["moment"]]).astype(np.int64) << (bits + 1)
+    order = np.empty(number + len(asks), dtype=np.int64)
+    order[:number], order[number:] = outcomes["moment"], asks["moment"]
+    order <<= bits + 1
     order |= np.arange(len(order))
     order[number:] |= 1 << bits
     order.sort()
@@ -153,12 +158,11 @@ def _in_time(outcomes: Records, asks: Records) -> _OfDay:
     is_outcome = order < number
     code = np.zeros(len(order), dtype=np.uint16)
     code[is_outcome] = outcomes["code"][order[is_outcome]]
-    return _OfDay(
-        video=np.concatenate([outcomes["video"], asks["video"]])[order],
-        ask=np.where(is_outcome, -1, order - number).astype(np.int32),
-        code=code,
-        num_asks=len(asks),
-    )
+    ask = order.astype(np.int32)
+    ask -= number
+    ask[is_outcome] = -1
+    video = np.concatenate([outcomes["video"], asks["video"]])[order]
+    return _OfDay(video, ask, code, len(asks))
 
 
 def _count_key(

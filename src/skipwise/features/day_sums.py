@@ -87,9 +87,11 @@ class DaySums:
         order = np.argsort(code, kind="stable")
         code = code[order]
         starts = np.flatnonzero(np.diff(code, prepend=-1))
-        weighed = counts[order] * fading.weight((known_day - clock_day)[order])[:, None]
+        held = counts[order]
+        held *= fading.weight((known_day - clock_day)[order])[:, None]
         self._codes = code[starts]
-        held = np.add.reduceat(weighed, starts, axis=0) if len(starts) else weighed
+        if len(starts) < len(order):
+            held = np.add.reduceat(held, starts, axis=0)
         keys, day = self._codes >> DAY_BITS, self._codes & ((1 << DAY_BITS) - 1)
         sums_before(day, np.diff(keys, prepend=-1) != 0, held, fading)
         self._until, self._day = held, day

@@ -6,7 +6,8 @@
 
 - Nothing is held but a span, or a day's outcomes and asks, and the sums before days of what is
   counted over all viewers; the rest lies in a folder that goes at the end.
-- Spans are counted by as many threads as the engine has, and written in order.
+- Spans are counted by as many threads as the engine has, and written in order; days by as many of
+  them as find room in the memory that the engine may take.
 - The files are those of `spans`, which has any engine do the same; counters agree after rounding.
 
 Reads `viewer_counters`, `day_files` and `sequence`; is read by `prepare`.
@@ -27,8 +28,8 @@ from numpy.typing import NDArray
 
 from skipwise.features.counter_names import COUNTABLE, CounterConfig, counter_names, sum_names
 from skipwise.features.counters import check_half_life, event_form
-from skipwise.features.day_files import RECORD, Catalogue, DayFiles, Records, Today
-from skipwise.features.day_sums import DaySums, Fading
+from skipwise.features.day_files import ITEMS_TOGETHER, RECORD, Catalogue, DayFiles, Records, Today
+from skipwise.features.day_sums import DAY_BITS, DaySums, Fading
 from skipwise.features.files import events_file
 from skipwise.features.known import DAY_MS
 from skipwise.features.packing import Integers, Sums, verdict_codes
@@ -43,6 +44,10 @@ from skipwise.progress import Progress
 
 EVENTS_AT_ONCE = 65_536
 """Events of one span, unless a single viewer has more."""
+
+DAY_BYTES = 42
+"""What counting a day takes of memory for each of its outcomes and asks, and for each three times
+of those whose keys are counted together (docs/data-at-scale.md)."""
 
 _DAYS = ("day", "known_day", "known_clock_day", "asked_clock_day")
 
@@ -118,11 +123,14 @@ def _over_all_viewers(task: _Task, days: DayFiles, catalogue: Catalogue) -> Shar
     live, nightly = _day_sums(task, catalogue)
     num_objectives = len(task.config.counted)
     today: dict[int, Today] = {}
+    of_largest = DAY_BYTES * (max(days.num_items.values(), default=1) + 3 * ITEMS_TOGETHER)
+    engine = task.made.engine
+    threads = max(1, min(engine.num_threads, engine.memory_bytes // of_largest))
     with task.progress.task("counting by day", total=len(days.num_asks), unit="days") as told:
         counted = _in_order(
             sorted(days.num_asks),
             lambda day: (day, days.count_day(day, SHARED_KEYS, catalogue, num_objectives)),
-            task.made.engine.num_threads,
+            threads,
         )
         for day, of_day in counted:
             today[day] = of_day
@@ -205,18 +213,30 @@ def _of_videos(outcomes: Table, task: _Task, catalogue: Catalogue) -> dict[str, 
         rows[name].to_numpy().astype(np.int64) - first_day for name in ("known_day", "clock_day")
     )
     counts: Sums = np.stack([rows[name].to_numpy() for name in names], axis=1).astype(np.float64)
+    fading = Fading(config.half_life_days)
     found = {}
     for key in SHARED_KEYS:
-        keys = catalogue.keys(key, video)
-        kept = [np.flatnonzero(each >= 0) for each in keys]
-        found[key] = DaySums(
-            np.concatenate([each[at] for each, at in zip(keys, kept, strict=True)]),
-            np.concatenate([known[at] for at in kept]),
-            np.concatenate([clock[at] for at in kept]),
-            np.concatenate([counts[at] for at in kept]),
-            Fading(config.half_life_days),
-        )
+        if key == "video":
+            found[key] = DaySums(video, known, clock, counts, fading)
+            continue
+        parts = [_summed(each, known, clock, counts) for each in catalogue.keys(key, video)]
+        columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        found[key] = DaySums(columns[0], columns[1], columns[2], columns[3], fading)
     return found
+
+
+def _summed(
+    key: Integers, known: Integers, clock: Integers, counts: Sums
+) -> tuple[Integers, Integers, Integers, Sums]:
+    """Sum the counts of each key and its two days; a key of -1 is none."""
+    rows = np.flatnonzero(key >= 0)
+    code = (((key[rows] << DAY_BITS) | known[rows]) << DAY_BITS) | clock[rows]
+    different, place = np.unique(code, return_inverse=True)
+    sums = np.stack(
+        [np.bincount(place, column[rows], len(different)) for column in counts.T], axis=1
+    )
+    last = (1 << DAY_BITS) - 1
+    return different >> 2 * DAY_BITS, different >> DAY_BITS & last, different & last, sums
 
 
 def _write_events(task: _Task, days: DayFiles, session_gap_s: float) -> list[_Span]:
