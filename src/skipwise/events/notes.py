@@ -16,6 +16,8 @@ from ibis.backends.duckdb import Backend
 
 from skipwise.events.parsing import local_day
 
+_QUARTER_MS = 15 * 60 * 1000
+
 
 @dataclass(frozen=True)
 class Note:
@@ -69,17 +71,15 @@ def notes_in(
         connection: The engine.
     """
     timed = events.filter(events.shown_at_ms.notnull())
-    ahead = timed.day - local_day(timed.shown_at_ms, time_zone)
     counted = timed.agg(
         unknown_length=timed.duration_ms.isnull().sum(),
         unknown_watch=timed.watch_ms.isnull().sum(),
         longer=(timed.watch_ms > timed.duration_ms).sum(),
-        ahead=(ahead > 0).sum(),
-        behind=(ahead < 0).sum(),
         repeated=timed.count() - _fingerprint(timed).nunique(),
         untimed=events.filter(events.shown_at_ms.isnull()).count().as_scalar(),
     )
     found = connection.to_pyarrow(counted).to_pylist()[0]
+    found |= connection.to_pyarrow(_days_off(timed, time_zone)).to_pylist()[0]
     found["zero_length"] = written.num_zero_durations
     found["no_length"] = (found["unknown_length"] or 0) - written.num_zero_durations
     found["backwards"] = written.num_backwards
@@ -96,6 +96,20 @@ def notes_in(
             ("repeated", "exact duplicates (equal in every canonical column) of another row, kept"),
             ("backwards", "rows earlier than the same viewer's row above them in the file, kept"),
         )
+    )
+
+
+def _days_off(timed: ir.Table, time_zone: str) -> ir.Table:
+    """Count the rows whose day is ahead of their clock's, or behind.
+
+    A quarter of an hour is all of one day: clocks differ from UTC by whole quarters (since 1972).
+    """
+    quarter = (timed.shown_at_ms // _QUARTER_MS).cast("int64")
+    counts = timed.group_by("day", quarter=quarter).agg(number=timed.count())
+    ahead = counts.day - local_day(counts.quarter * _QUARTER_MS, time_zone)
+    return counts.agg(
+        ahead=ibis.ifelse(ahead > 0, counts.number, 0).sum(),
+        behind=ibis.ifelse(ahead < 0, counts.number, 0).sum(),
     )
 
 
