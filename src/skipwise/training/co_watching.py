@@ -20,8 +20,8 @@ _SIDE_POWER = 0.125
 """A vector is made shorter by n_video ** -0.125 besides."""
 _EXTRA, _ROUNDS = 8, 3
 _STRENGTHS = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0)
-_PAIRS_TOGETHER = 1_000_000
-"""Pairs of a viewer and a video that are ranked together: 12 MB."""
+_PAIRS_TOGETHER = 250_000
+"""Pairs of a viewer and a video that are ranked together: 3 MB."""
 _JUDGED = 2000
 """Viewers at most whose last watch says how strong the vectors should be."""
 

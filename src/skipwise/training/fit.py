@@ -52,7 +52,7 @@ Report = Callable[[Mapping[str, Any]], None]
 
 _ALWAYS_THERE = ("weights.", "mean.", "table.")
 """How the names of a checkpoint's tensors begin that are there from the first step on."""
-_TOKENS_SCORED = 4
+_TOKENS_SCORED = 2
 """Times as many events are scored together as are learnt: without gradients they take less."""
 
 

@@ -21,11 +21,14 @@ from skipwise.training.settings import TrainSettings
 
 OWN_BYTES = 500_000_000
 """Python, torch and their libraries."""
+OUTSET_BYTES = 8_000_000
+"""Blocks of counters and of pairs of viewers and videos, when training sets out."""
 
 _ADVICE: Mapping[str, str] = {
     "own": "Train on a machine with more memory",
     "events": "Prepare a log of fewer viewers or days",
     "passes": "Learn from fewer days: an earlier --until, or a log of fewer days",
+    "outset": "Train on a machine with more memory",
     "planning": "Train on a machine with more memory",
     "videos": "Prepare a log of fewer days or videos",
     "weights": "Lower model.width, or leave vectors of videos out with model.inputs.ids=false",
@@ -42,6 +45,7 @@ def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
     first, last = dataset.days
     model = settings.model
     width, history = model.width, model.encoder.history_length
+    tokens = settings.tokens_per_batch
     rows = videos + authors if model.inputs.ids else 0
     is_large = rows >= settings.optimizer.sparse_from_rows
     per_row = 2 * (4 * width + 4) if is_large else 20 * width
@@ -50,13 +54,13 @@ def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
         "own": OWN_BYTES,
         "events": 13 * events,
         "passes": 60 * timed,
+        "outset": OUTSET_BYTES,
         "planning": 80 * min(events, EVENTS_TOGETHER),
         "videos": videos
         * (400 + 4 * len(HALF_LIVES_DAYS) * (last - first + 1) + 12 * (retrieval + 8)),
         "weights": 20 * 200 * width**2 * model.encoder.blocks + per_row * rows,
-        "batch": 4
-        * settings.tokens_per_batch
-        * (model.encoder.heads * (history + history // 3) * 8 + 40 * width),
+        "batch": 4 * tokens * (model.encoder.heads * (history + history // 3) * 8 + 40 * width)
+        + (8 * tokens * (model.retrieval.sampled + tokens // 2) if settings.loss.retrieval else 0),
     }
 
 

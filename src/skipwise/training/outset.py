@@ -26,7 +26,7 @@ from skipwise.training.machine import chosen_device
 from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
 
-_ROWS_AT_ONCE = 16_384
+_ROWS_AT_ONCE = 1_024
 """Rows whose counters are held together."""
 
 
