@@ -153,16 +153,15 @@ def test_a_killed_worker_is_started_again_and_a_run_of_one_goes_on_with_two(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dies", ["worker", "machine"])
-def test_two_machines_meet_again_whatever_each_has_counted(
-    small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies: str
+def test_a_machine_that_comes_anew_meets_the_other_whatever_each_has_counted(
+    small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two torchruns on loopback stand for two machines; a worker of one dies, or all of it.
+    """Two torchruns on loopback stand for two machines; one dies whole and is started again.
 
-    A machine that comes anew has restarted nothing, the other one has: they go on all the same.
+    It has restarted nothing, the other one has: they go on all the same.
     """
-    if dies == "machine":  # torch 2.13 tells a machine that comes later no address otherwise
-        monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    # torch 2.13 tells a machine that comes later no address otherwise
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     out, words = tmp_path / "RUN", ("optimizer.sparse_from_rows=100000",)
     port = free_port()
     stays = begin(small_dataset, out, *words, by=one_of_two_machines(port))
@@ -171,11 +170,8 @@ def test_two_machines_meet_again_whatever_each_has_counted(
     try:
         wait_for_step(stays, out, 10)
         before = find_unfinished(out).position["step"]
-        if dies == "worker":
-            os.kill(max(children(goes.pid)), signal.SIGKILL)
-        else:
-            kill_whole(goes)
-            goes = begin(small_dataset, out, *words, by=one_of_two_machines(port))
+        kill_whole(goes)
+        goes = begin(small_dataset, out, *words, by=one_of_two_machines(port))
         for each in (goes, stays):
             end(each)
     finally:
