@@ -111,7 +111,7 @@ def test_viewers_are_planned_in_blocks_as_they_are_at_once(
     selected = timed_rows(small_dataset) & (np.arange(small_dataset.num_events) % 3 == 0)
     views = draw_views(len(small_dataset.viewers), 0.4, np.random.default_rng(0))
     whole = plan_stretches(small_dataset, selected, views, reach=4, candidates_at_most=3)
-    monkeypatch.setattr("skipwise.features.stretches._ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("skipwise.features.stretches.EVENTS_TOGETHER", rows_at_once)
     parts = plan_stretches(small_dataset, selected, views, reach=4, candidates_at_most=3)
     for name in ("viewer", "first_row", "start", "num_tokens", "candidate_prefix"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))

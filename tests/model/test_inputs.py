@@ -26,7 +26,7 @@ def test_counters_are_worked_by_hand() -> None:
     """One video: 8 known, 6 glances; in all 20 known, 14 glances: r = 14.5 / 21; prior 10."""
     counters = torch.tensor([[9.0, 8.0, 6.0, 3.0], [12.0, 12.0, 8.0, 0.0]])
     features = CounterFeatures(NAMES, prior=10.0)
-    features.fit(lambda: counters.split(1))  # as when rows are read some at a time
+    features.fit(lambda: [counters[:1], counters[1:]])  # as when rows are read some at a time
     rate = (14 + 0.5) / (20 + 1)
     raw = np.array(
         [

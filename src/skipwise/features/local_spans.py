@@ -232,9 +232,8 @@ def _summed(
     rows = np.flatnonzero(key >= 0)
     code = (((key[rows] << DAY_BITS) | known[rows]) << DAY_BITS) | clock[rows]
     different, place = np.unique(code, return_inverse=True)
-    sums = np.stack(
-        [np.bincount(place, column[rows], len(different)) for column in counts.T], axis=1
-    )
+    columns = [np.bincount(place, column[rows], len(different)) for column in counts.T]
+    sums = np.stack(columns, axis=1).astype(np.float64)
     last = (1 << DAY_BITS) - 1
     return different >> 2 * DAY_BITS, different >> DAY_BITS & last, different & last, sums
 

@@ -15,7 +15,7 @@ import time
 import uuid
 from typing import NamedTuple
 
-import torch.distributed as dist
+from torch._C._distributed_c10d import Store
 
 _LOOK_EVERY_S = 0.02
 
@@ -29,7 +29,7 @@ class Start(NamedTuple):
     """How many starts the store has seen before."""
 
 
-def meet(store: dist.Store, rank: int, number: int, timeout_s: float) -> Start:
+def meet(store: Store, rank: int, number: int, timeout_s: float) -> Start:
     """Find the other processes of this start.
 
     Args:
@@ -53,7 +53,7 @@ def meet(store: dist.Store, rank: int, number: int, timeout_s: float) -> Start:
     return Start(name, int(before))
 
 
-def _answer(store: dist.Store, start: Start, number: int, timeout_s: float) -> None:
+def _answer(store: Store, start: Start, number: int, timeout_s: float) -> None:
     """Answer whoever comes, until all of a start have heard it."""
     until = time.monotonic() + timeout_s
     answered: set[str] = set()
