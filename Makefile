@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-trials bench-freshness bench-growth fuzz soak clean
+.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-trials bench-freshness bench-takeover bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -55,6 +55,9 @@ bench-experiments: setup   # 1,000 A/A runs, planted effects, lost viewers
 
 bench-freshness: setup   # event -> in a live model, seconds
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.freshness
+
+bench-takeover: setup   # do requests wait while a published model is taken up?
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.takeover
 
 bench-trials: setup   # how often a model is rolled back, worse or not
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.trials

@@ -1,6 +1,9 @@
 """ONNX Runtime repeats the eager network, and is refused where it does not."""
 
 import dataclasses
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,14 @@ from skipwise.features.dataset import Dataset
 from skipwise.model.request import Array
 from skipwise.serving.engine import Engine
 from skipwise.serving.models import Served, prove
+from skipwise.serving.onnx import FORMS, about, ensure_exported
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import StateSettings
 from skipwise.serving.wire import Event, EventBatch, RankRequest
-from skipwise.training.checkpoint import TrainedRun
+from skipwise.storage import write_json
+from skipwise.training.checkpoint import TrainedRun, read_description
 
 AT_MS = 1_790_000_000_000
 
@@ -71,3 +76,26 @@ def _refuses_what_differs(served: Served, reference: Served, engine: Engine) -> 
     wrong = dataclasses.replace(served, backend=backend)
     with pytest.raises(RunError, match=r"on onnx differs by 0\.001"):
         prove(wrong, engine.world, reference=reference)
+
+
+def test_of_several_workers_one_exports_and_the_others_wait(
+    small_run: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, exports = tmp_path / "run", []
+    shutil.copytree(small_run.path, run, ignore=shutil.ignore_patterns("onnx"))
+
+    def export(path: Path) -> None:
+        exports.append(path)
+        time.sleep(0.3)
+        (path / "onnx").mkdir()
+        for form in FORMS:
+            (path / "onnx" / f"{form}.onnx").touch()
+        write_json(path / "onnx" / "onnx.json", about(read_description(path)))
+
+    monkeypatch.setattr("skipwise.serving.onnx.export_apart", export)
+    with ThreadPoolExecutor(4) as workers:
+        list(workers.map(ensure_exported, [run] * 4))
+    assert exports == [run]
+    shutil.rmtree(run / "onnx")
+    ensure_exported(run)
+    assert exports == [run, run]

@@ -4,15 +4,17 @@
     RUN/onnx, Recommender  ->  onnx_backend  ->  Backend
 
 - Exported once per run and kept in it, under the checksum of the weights; the export takes tens
-  of seconds of one core, so it never runs inside a server.
+  of seconds of one core, so it never runs inside a server, and yields to one.
 - Numbers of events and candidates stay free; everything else is as in `model.request`.
 - A backend is taken only when it has repeated the eager one (`models.prove`).
 
 Reads `backends` and `training.checkpoint`; is read by `models`.
 """
 
+import fcntl
 import inspect
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -34,6 +36,9 @@ from skipwise.storage import replace_folder, write_json
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
 
 FOLDER, ABOUT = "onnx", "onnx.json"
+_LOCK = ".onnx.lock"
+_NICENESS = 10
+"""Of the export, so that requests come first."""
 FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
     "encode": EncodeForm,
     "rank": RankForm,
@@ -60,7 +65,7 @@ def onnx_backend(run: Path, model: Recommender) -> Backend:
             "the backend onnx needs onnxruntime, which is not installed; it comes with an extra. "
             "Install it with pip install 'skipwise[serve]', or give --backend eager."
         ) from None
-    _ensure_exported(run)
+    ensure_exported(run)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     runners: dict[Form, Runner] = {}
@@ -96,14 +101,42 @@ def export_forms(run: Path) -> None:
             )
             assert program is not None  # noqa: S101 - dynamo always returns one
             program.save(str(folder / f"{form}.onnx"))
-        write_json(folder / ABOUT, _about(loaded.description))
+        write_json(folder / ABOUT, about(loaded.description))
 
 
-def _ensure_exported(run: Path) -> None:
-    about = run / FOLDER / ABOUT
-    exported = all((run / FOLDER / f"{form}.onnx").is_file() for form in FORMS)
-    if exported and about.is_file() and _read(about) == _about(read_description(run)):
+def ensure_exported(run: Path) -> None:
+    """Export a run where its forms are not there yet; one process does, others wait for it.
+
+    Raises:
+        RunError: The export failed.
+    """
+    if _is_exported(run):
         return
+    try:
+        lock = (run / _LOCK).open("w")
+    except OSError as problem:
+        raise RunError(
+            f"{run} cannot be written ({problem.strerror}) and has no export to ONNX yet, which "
+            "lies in it; it must be writable once. Mend its permissions, or give --backend eager."
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_exported(run):
+            export_apart(run)
+
+
+def _is_exported(run: Path) -> bool:
+    told = run / FOLDER / ABOUT
+    exported = all((run / FOLDER / f"{form}.onnx").is_file() for form in FORMS)
+    return exported and told.is_file() and bool(_read(told) == about(read_description(run)))
+
+
+def export_apart(run: Path) -> None:
+    """Export a run in a process of its own.
+
+    Raises:
+        RunError: It failed.
+    """
     done = subprocess.run(  # noqa: S603 - our own module
         [sys.executable, "-m", "skipwise.serving.onnx", str(run)], capture_output=True, check=False
     )
@@ -114,12 +147,13 @@ def _ensure_exported(run: Path) -> None:
         )
 
 
-def _about(description: Mapping[str, Any]) -> dict[str, Any]:
+def about(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Say of what, and in which form, an export is."""
     return {"checksum": description["checksums"][MODEL_FILE], "written_by": _WRITTEN_BY}
 
 
-def _read(about: Path) -> Any:
-    return json.loads(about.read_text(encoding="utf-8"))
+def _read(told: Path) -> Any:
+    return json.loads(told.read_text(encoding="utf-8"))
 
 
 def _runner(session: Any, names: list[str]) -> Runner:
@@ -182,4 +216,5 @@ def example(
 
 
 if __name__ == "__main__":
+    os.nice(_NICENESS)
     export_forms(Path(sys.argv[1]))
