@@ -1,5 +1,9 @@
-"""Training says what memory it takes, and is refused what there is not."""
+"""Training takes the memory that docs/engine.md says, however large the dataset is."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,14 +11,88 @@ import pytest
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.settings import apply_settings, parse_overrides
+from skipwise.simulation.world import WorldSettings
 from skipwise.training import memory
 from skipwise.training.fit import train
 from skipwise.training.memory import memory_needed
 from skipwise.training.settings import TrainSettings, preset
+from tests.worlds import prepared_world
+
+WORDS = (
+    *("passes_at_most=1", "refit=false", "tokens_per_batch=1000", "precision=fp32"),
+    *("model.width=8", "model.encoder.history_length=20", "model.retrieval.sampled=64"),
+)
+WORLD = WorldSettings(viewers=7200, videos=1500, authors=300, topics=10, seed=1)
+"""About 460,000 events."""
+
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "32768"}
+"""What is freed goes back at once, so that what training asks for is counted, not what is kept for
+its next step."""
+
+MEASURED = """
+import json, sys, threading, time
+from pathlib import Path
+import numpy as np
+from skipwise.features.dataset import Dataset
+from skipwise.settings import apply_settings, parse_overrides
+from skipwise.training.fit import train
+from skipwise.training.settings import preset
+
+small, large, out, *words = sys.argv[1:]
+settings = apply_settings(preset("tiny"), parse_overrides(words))
+
+def held():  # bytes that only this process holds: not the mapped pages of files
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+
+most, over = 0, threading.Event()
+def watch():
+    global most
+    while not over.wait(0.003):
+        most = max(most, held())
+watcher = threading.Thread(target=watch)
+train(Dataset.open(Path(small)), Path(out) / "small", settings)  # so that all code is loaded
+before, dataset = held(), Dataset.open(Path(large))
+watcher.start()
+train(dataset, Path(out) / "large", settings)
+training = most - before
+copies = np.array(dataset.counters_day.all()), np.array(dataset.counters_event.all())
+time.sleep(0.1)
+over.set()
+watcher.join()
+print(json.dumps({"training": training, "with copies": most - before}))
+"""
 
 
 def settings_of(*words: str) -> TrainSettings:
     return apply_settings(preset("tiny"), parse_overrides(list(words)))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory on Linux alone")
+def test_a_dataset_five_times_the_allowed_memory_is_trained_on_within_it(
+    small_dataset: Dataset, tmp_path: Path
+) -> None:
+    """Allowed is what the formula says beside what any training takes: libraries and weights.
+
+    The meter is tried too: copies of the counters, which a trainer might hold, break the bound.
+    """
+    large = prepared_world(tmp_path, WORLD)
+    needed = memory_needed(large, settings_of(*WORDS))
+    allowed = sum(bytes_ for part, bytes_ in needed.items() if part not in {"own", "weights"})
+    size = sum(each["bytes"] for each in large.description["files"].values())
+    assert size > 5 * allowed
+    paths = (str(each) for each in (small_dataset.path, large.path, tmp_path))
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", MEASURED, *paths, *WORDS],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | GIVEN_BACK,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["training"] < allowed < found["with copies"], f"{found}, {allowed} of {size}"
 
 
 @pytest.mark.parametrize(
