@@ -27,7 +27,7 @@ from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
 from skipwise.serving.intake import Intake, day_of, hour_of
 from skipwise.serving.line_up import LINE_UP, Models
-from skipwise.serving.metrics import Promise, Promises, count_view, timed
+from skipwise.serving.metrics import Promises, count_view, timed
 from skipwise.serving.models import Served
 from skipwise.serving.past import Past, known_outcomes
 from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, Step, items_of
@@ -274,11 +274,13 @@ class Engine:
         return built
 
     def _promise(self, now: Situation, request_id: str) -> None:
-        names = [name for name in now.predictions if name in LABELS]
-        rows = zip(*(now.predictions[name][:_PROMISED].tolist() for name in names), strict=True)
-        for video_id, chances in zip(now.video_ids[:_PROMISED], rows, strict=False):
-            given = Promise(now.model.checksum, dict(zip(names, chances, strict=True)))
-            self.promises.give(request_id, video_id, given)
+        chances = {
+            name: values[:_PROMISED].copy()
+            for name, values in now.predictions.items()
+            if name in LABELS
+        }
+        if chances:
+            self.promises.give(request_id, now.model.checksum, now.video_ids[:_PROMISED], chances)
 
     def _meet(self, line: Viewed) -> None:
         """Hold a view against what was promised of it; every process follows every view."""

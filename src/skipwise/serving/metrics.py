@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     REGISTRY,
@@ -76,44 +79,69 @@ def count_view(watch_ms: int | None, came: Mapping[str, bool]) -> None:
         WATCH.observe(watch_ms / 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """Chances that were given for a video."""
+class Met(NamedTuple):
+    """What had been promised of a view that is now known."""
 
     model: str
-    """Checksum of who gave them."""
+    """Checksum of who promised."""
     chances: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """The chances of one request's first places."""
+
+    model: str
+    names: tuple[str, ...]
+    chances: Sequence[NDArray[np.float64]]
+    """Of each objective, (places,)."""
+    place_of: dict[str, int]
+    """Video -> place, while its view is not known."""
+
+
 class Promises:
-    """Chances that were given, until the view is known."""
+    """Chances that were given, until the view is known; those of the newest requests."""
 
-    def __init__(self, at_most: int = 20_000) -> None:
-        self._given: OrderedDict[tuple[str, str], Promise] = OrderedDict()
-        self.at_most = at_most
+    def __init__(self, requests_at_most: int = 1000) -> None:
+        self._given: OrderedDict[str, _Given] = OrderedDict()
+        self.requests_at_most = requests_at_most
 
-    def give(self, request_id: str, video_id: str, promise: Promise) -> None:
-        """Remember the chances of each objective."""
-        self._given[request_id, video_id] = promise
-        if len(self._given) > self.at_most:
+    def give(
+        self,
+        request_id: str,
+        model: str,
+        video_ids: Sequence[str],
+        chances: Mapping[str, NDArray[np.float64]],
+    ) -> None:
+        """Remember the chances of each objective that a model (its checksum) gave to videos."""
+        places = {video_id: place for place, video_id in enumerate(video_ids)}
+        given = _Given(model, tuple(chances), tuple(chances.values()), places)
+        self._given[request_id] = given
+        if len(self._given) > self.requests_at_most:
             self._given.popitem(last=False)
 
-    def meet(
-        self, request_id: str | None, video_id: str, came: Mapping[str, bool]
-    ) -> Promise | None:
+    def meet(self, request_id: str | None, video_id: str, came: Mapping[str, bool]) -> Met | None:
         """Hold what came of a view against the chances given for it, if this process gave them.
 
         Returns:
-            What had been promised; None where this process has promised nothing.
+            What had been promised; None where this process has promised nothing, or it was met.
         """
-        promise = self._given.pop((request_id, video_id), None) if request_id else None
-        if promise is None:
+        given = self._given.get(request_id) if request_id else None
+        place = None if given is None else given.place_of.pop(video_id, None)
+        if given is None or place is None:
             return None
-        for objective in promise.chances.keys() & came.keys():
-            CALIBRATION.labels(objective, "expected").inc(promise.chances[objective])
+        met = Met(
+            given.model,
+            {
+                name: float(each[place])
+                for name, each in zip(given.names, given.chances, strict=True)
+            },
+        )
+        for objective in met.chances.keys() & came.keys():
+            CALIBRATION.labels(objective, "expected").inc(met.chances[objective])
             CALIBRATION.labels(objective, "happened").inc(float(came[objective]))
             CALIBRATION.labels(objective, "shown").inc()
-        return promise
+        return met
 
 
 class Counted:

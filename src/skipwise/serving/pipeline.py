@@ -92,7 +92,7 @@ class Situation:
         for name in ("video_ids", "source", "policy", "propensity"):
             values = getattr(self, name)
             if values:
-                setattr(self, name, [values[place] for place in chosen])
+                setattr(self, name, [values[place] for place in chosen.tolist()])
         if len(self.score):
             self.score = self.score[chosen]
         self.predictions = {name: values[chosen] for name, values in self.predictions.items()}
