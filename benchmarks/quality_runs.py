@@ -94,20 +94,29 @@ class Bench:
         words = [*self.budget, *cell.words, f"seed={seed}"]
         return apply_settings(preset(self.size), parse_overrides(words))
 
+    def run_path(self, cell: Cell, seed: int) -> Path:
+        """Say where the run that a cell is measured on is kept."""
+        trained = Cell("") if cell.baseline else cell
+        return self.out / "runs" / self._key(settings_to_dict(self.settings(trained, seed)))
+
     def run(self, cell: Cell, seed: int) -> TrainedRun:
-        """Train a cell, unless it is there."""
-        settings = self.settings(cell, seed)
-        path = self.out / "runs" / self._key(settings_to_dict(settings))
+        """Train the run that a cell is measured on, unless it is there."""
+        path = self.run_path(cell, seed)
+        settings = self.settings(Cell("") if cell.baseline else cell, seed)
         if not (path / "run.json").is_file():
             resume = bool(described(path / FOLDER))
             train(self.dataset, path, settings, last_day=self.last_training_day, resume=resume)
         return load_run(path)
 
-    def figures(self, cell: Cell, seed: int) -> Values:
-        """Measure a cell, unless it is there."""
+    def figures_file(self, cell: Cell, seed: int) -> Path:
+        """Say where a cell's figures are kept."""
         settings = settings_to_dict(self.settings(cell, seed))
         facts = [settings, cell.mode, cell.delay_s, cell.baseline, self.days, self.draws]
-        file = self.out / "figures" / f"{self._key(facts)}.npz"
+        return self.out / "figures" / f"{self._key(facts)}.npz"
+
+    def figures(self, cell: Cell, seed: int) -> Values:
+        """Measure a cell, unless it is there."""
+        file = self.figures_file(cell, seed)
         if not file.is_file():
             file.parent.mkdir(parents=True, exist_ok=True)
             measured = self.measured(cell, seed)
@@ -119,8 +128,9 @@ class Bench:
 
     def measured(self, cell: Cell, seed: int) -> Measured:
         """Score a cell's rows."""
-        run = self.run(Cell("") if cell.baseline else cell, seed)
+        run = self.run(cell, seed)
         connection = ibis.duckdb.connect(threads=1, memory_limit="3GiB")
+        connection.raw_sql("set enable_progress_bar = false")  # it is on in such processes
         also: dict[str, Ask] = {}
         if run.settings.model.objectives.watch == "curve":
             also = {f"S({at:g})": _survival(at) for at in CURVE_AT_S} | {
