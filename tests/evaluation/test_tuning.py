@@ -86,6 +86,49 @@ def test_a_choice_that_fails_on_other_viewers_is_not_kept(found: Found) -> None:
     ).startswith("Not sure: ")
 
 
+@pytest.mark.parametrize(
+    ("give", "kept", "said"),
+    [
+        (0.0, Interval(0.3, 0.01, 0.6), "Better: "),
+        (0.0, Interval(-0.8, -2.0, 0.3), "Not sure: "),
+        (0.0, Interval(-0.1, -0.15, -0.05), "Not kept: "),
+        (0.01, Interval(-0.05, -0.08, -0.02), "Better: "),
+        (0.01, Interval(-0.05, -0.11, -0.02), "Not sure: "),
+        (0.01, Interval(-0.2, -0.3, -0.09), "Not sure: "),
+        (0.01, Interval(-0.2, -0.3, -0.11), "Not kept: "),
+    ],
+)
+def test_what_is_to_be_kept_is_shown_to_be_kept_but_for_what_is_given(
+    found: Found, give: float, kept: Interval, said: str
+) -> None:
+    """By hand: today's watch time is 10 s a view, so .01 gives .1 s."""
+    judged = {
+        "glance": {"difference": Interval(-0.02, -0.03, -0.01)},
+        "watch_s": {"today": Interval(10.0, 9.0, 11.0), "difference": kept},
+    }
+    for simulated in (False, True):
+        words = verdict_words(
+            dataclasses.replace(found, judged=judged, simulated=simulated),
+            dataclasses.replace(TRADE, give=give),
+        ).removeprefix("Simulated viewers. ")
+        assert words.startswith(said)
+        assert ("is not shown" in words) == (said == "Not sure: ")
+        assert ("0.1 (0.01 of today's) that may be given" in words) == (
+            give > 0 and said != "Better: "
+        )
+
+
+def test_skips_that_are_to_be_kept_may_not_grow(found: Found) -> None:
+    """Fewer is better here, so it is the upper bound that must stay below what is given."""
+    trade = dataclasses.replace(TRADE, improve="watch_s", keep="glance", give=0.1)
+    for high, said in ((0.04, "Better: "), (0.06, "Not sure: ")):
+        judged = {
+            "watch_s": {"difference": Interval(2.0, 1.0, 3.0)},
+            "glance": {"today": Interval(0.5, 0.4, 0.6), "difference": Interval(0.02, 0.0, high)},
+        }
+        assert verdict_words(dataclasses.replace(found, judged=judged), trade).startswith(said)
+
+
 def test_the_front_holds_what_nothing_beats(found: Found) -> None:
     assert found.tried[0].weights == BLIND
     assert len(found.tried) == 1 + TRADE.trials

@@ -30,7 +30,12 @@ SIMULATED_WORDS = {"glance": "skips per view", "watch_s": "watch time per slate,
 
 
 def verdict_words(found: Found, trade: Trade) -> str:
-    """Say whether the choice can be trusted, by viewers it was not made for."""
+    """Say whether the choice can be trusted, by viewers it was not made for.
+
+    "Better" asks that both are shown by their 95 % intervals: that what was to improve does, and
+    that what was to be kept loses no more than is given. "Not kept" asks that one of them is shown
+    to fail. All else is "Not sure", with what is not shown.
+    """
     note = "Simulated viewers. " if found.simulated else ""
     return note + _verdict(found, trade)
 
@@ -44,19 +49,33 @@ def _verdict(found: Found, trade: Trade) -> str:
     change, kept = (found.judged[name]["difference"] for name in (trade.improve, trade.keep))
     if found.choice.weights == found.today.weights:
         return "Nothing that was tried beats today's weights for this trade."
-    sure = change.low > 0 if OUTCOMES[trade.improve] else change.high < 0
-    harmed = kept.high < 0 if OUTCOMES[trade.keep] else kept.low > 0
     words = (
         f"{named[trade.improve]} {_change(change)}, {named[trade.keep]} {_change(kept)}, on "
         "viewers the choice was not made for."
     )
-    if change.high < 0 if OUTCOMES[trade.improve] else change.low > 0:
+    least_gain, most_gain = _gain(change, trade.improve)
+    if most_gain < 0:
         return f"Not kept: {words} It is clearly worse there: the search fitted its own half."
-    if harmed:
-        return f"Not kept: {words} What was to be kept is clearly worse there."
-    if not sure:
-        return f"Not sure: {words} The gain is not clear of chance."
+    given = trade.give * found.judged[trade.keep]["today"].value
+    allowed = f"the {given:.4g} ({trade.give:.3g} of today's) that may be given" if given else ""
+    at_worst, at_best = _gain(kept, trade.keep)
+    if at_best < -given:
+        by = f" by more than {allowed}" if given else ""
+        return f"Not kept: {words} What was to be kept is clearly worse there{by}."
+    not_shown = ["The gain is not clear of chance."] if least_gain <= 0 else []
+    if at_worst < -given:
+        by = f"worse by more than {allowed}" if given else "worse"
+        not_shown.append(f"That {named[trade.keep]} is not {by} is not shown.")
+    if not_shown:
+        return f"Not sure: {words} {' '.join(not_shown)}"
     return f"Better: {words} Prove it in an experiment before all viewers get it."
+
+
+def _gain(difference: Interval, outcome: str) -> tuple[float, float]:
+    """Return the bounds of a difference, turned so that more is better."""
+    if OUTCOMES[outcome]:
+        return difference.low, difference.high
+    return -difference.high, -difference.low
 
 
 _SHOWN = (
