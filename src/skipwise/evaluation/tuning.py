@@ -21,7 +21,7 @@ import optuna
 from numpy.typing import NDArray
 
 from skipwise.errors import DatasetError
-from skipwise.evaluation.bootstrap import Floats, Integers, Interval, bootstrap
+from skipwise.evaluation.bootstrap import Floats, Integers, Interval, Statistic, bootstrap
 from skipwise.evaluation.scored import Scored
 from skipwise.evaluation.slate import slate_statistic
 from skipwise.model.score import ScoreWeights, fused_score
@@ -136,13 +136,20 @@ class Slates:
         self, today: ScoreWeights, choice: ScoreWeights, name: str, progress: Progress
     ) -> dict[str, Interval]:
         """Measure both, and their difference on the same drawn viewers."""
-        one, other = self._statistic(today, name)[0], self._statistic(choice, name)[0]
-        statistics = {
-            "today": one,
-            "choice": other,
-            "difference": lambda drawn: other(drawn) - one(drawn),
-        }
-        return bootstrap(statistics, self.num_viewers, progress=progress)
+        pair = self._statistic(today, name)[0], self._statistic(choice, name)[0]
+        return judge_pair(*pair, self.num_viewers, progress)
+
+
+def judge_pair(
+    today: Statistic, choice: Statistic, num_viewers: int, progress: Progress
+) -> dict[str, Interval]:
+    """Measure `today`, `choice` and their `difference` (choice less today) on drawn viewers."""
+    statistics = {
+        "today": today,
+        "choice": choice,
+        "difference": lambda drawn: choice(drawn) - today(drawn),
+    }
+    return bootstrap(statistics, num_viewers, progress=progress)
 
 
 def search(scored: Scored, today: ScoreWeights, trade: Trade, progress: Progress = SILENT) -> Found:

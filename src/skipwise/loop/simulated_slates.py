@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.errors import DatasetError
-from skipwise.evaluation.bootstrap import Integers, Interval, Statistic, bootstrap, ratio, sum_by
-from skipwise.evaluation.tuning import Found, Trade, search_halves
+from skipwise.evaluation.bootstrap import Integers, Interval, Statistic, ratio, sum_by
+from skipwise.evaluation.tuning import Found, Trade, judge_pair, search_halves
 from skipwise.loop.closed import crowd_of, loop_settings, read_world
 from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.progress import SILENT, Progress
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 COUNTED = ("glance", "watch_s")
 """What a search in the simulator may trade; the others are too rare, or not the world's own."""
 VISITS = 3
-"""Days drawn, from the one after the world's last; of each a viewer's first visit."""
+"""Times that the day after the world's last is drawn; of each a viewer's first visit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ def offer(
         world: Folder of `skipwise simulate ... living=true`.
         dataset: DATASET prepared from it.
         run: Whose model retrieves and predicts.
-        visits: Days drawn.
+        visits: Times that the day after the world's last is drawn.
         seed: Of who comes, when, on which surface.
         progress: Who is told.
 
@@ -238,13 +238,8 @@ class SimulatedSlates:
         self, today: ScoreWeights, choice: ScoreWeights, name: str, progress: Progress
     ) -> dict[str, Interval]:
         """Measure both, and their difference on the same drawn viewers."""
-        one, other = self._statistic(today, name), self._statistic(choice, name)
-        statistics = {
-            "today": one,
-            "choice": other,
-            "difference": lambda drawn: other(drawn) - one(drawn),
-        }
-        return bootstrap(statistics, self.num_viewers, progress=progress)
+        pair = self._statistic(today, name), self._statistic(choice, name)
+        return judge_pair(*pair, self.num_viewers, progress)
 
     def shown(self, weights: ScoreWeights) -> Integers:
         """Return the first places, (N, at) videos, put together as `diversify` does; -1: none."""
