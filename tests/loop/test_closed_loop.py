@@ -2,9 +2,11 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -138,3 +140,24 @@ def test_what_does_not_fit_the_world_is_refused(made: Path, tmp_path: Path) -> N
         read_world(tmp_path)
     with pytest.raises(ExperimentError, match="more than the loop can hold"):
         crowd_of(WorldSettings(viewers=1_000_000, living=True), np.random.default_rng(0))
+
+
+def test_a_dataset_of_another_world_is_refused(made: Path, tmp_path: Path) -> None:
+    """By its events; and where their number is the same, by the lengths of its videos."""
+    definition = dataclasses.replace(DEFINITION, folder=made)
+    dataset, out = made / "DATASET", tmp_path / "out"
+    fewer, longer = tmp_path / "fewer", tmp_path / "longer"
+    for world in (fewer, longer):
+        shutil.copytree(made / "log", world)
+    events, videos = (
+        pq.read_table(made / "log" / f"{name}.parquet") for name in ("events", "videos")
+    )
+    pq.write_table(events.slice(1), fewer / "events.parquet")
+    place = videos.column_names.index("duration_ms")
+    one_longer = pa.array([each + (row == 7) for row, each in enumerate(videos[place].to_pylist())])
+    pq.write_table(videos.set_column(place, "duration_ms", one_longer), longer / "videos.parquet")
+    with pytest.raises(ExperimentError, match=r"was prepared from [\d,]+ events, .*fewer has"):
+        run_closed_loop(fewer, dataset, definition, out)
+    with pytest.raises(ExperimentError, match=r"has a video v7 that .*longer has not, or"):
+        run_closed_loop(longer, dataset, definition, out)
+    assert not out.exists()

@@ -1,5 +1,6 @@
 """Weights that a search wrote are lived with in simulation, and served as they are."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -19,20 +20,22 @@ from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.state.store import open_store
 from skipwise.serving.wire import FeedRequest
 from skipwise.settings import apply_settings, settings_to_dict
+from skipwise.simulation.log import simulate
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
 from tests.serving.running import Command
 from tests.training.trained import short_run
 from tests.worlds import prepared_world
+
+WORLD = WorldSettings(
+    viewers=200, videos=60, authors=15, topics=6, days=4, views_per_viewer_day=8.0, living=True
+)
 
 
 @pytest.fixture(scope="module")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small world of living viewers, its dataset, a run that has not seen its last two days."""
     folder = tmp_path_factory.mktemp("tuned")
-    world = WorldSettings(
-        viewers=200, videos=60, authors=15, topics=6, days=4, views_per_viewer_day=8.0, living=True
-    )
-    short_run(prepared_world(folder, world), folder / "run", last_day=FIRST_DAY + 1)
+    short_run(prepared_world(folder, WORLD), folder / "run", last_day=FIRST_DAY + 1)
     return folder
 
 
@@ -81,11 +84,14 @@ def test_a_search_in_a_world_is_called_simulated_and_writes_what_serve_takes(
     assert settings_to_dict(weights) == found["choice"]["weights"]
     page = (tmp_path / "tuned" / "report.html").read_text(encoding="utf-8")
     assert "nothing about people" in page
+    other = tmp_path / "other"
+    simulate(other, dataclasses.replace(WORLD, seed=1))
     for more, said in (
         ([*world, "--from", "2024-03-06"], "only one can be"),
         ([], "both are needed"),
         ([*world, "keep=effective"], "is not counted in the simulator"),
         (["--search-in", str(tmp_path)], "holds no world.json"),
+        (["--search-in", str(other)], "that `skipwise prepare` made of it"),
     ):
         refused = CliRunner().invoke(app, [*words, *more])
         assert refused.exit_code == 2

@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition
+from skipwise.features.dataset import Dataset
 from skipwise.loop.arms import open_arms
 from skipwise.loop.days import Clock, Columns, Loop
 from skipwise.progress import SILENT, Progress
@@ -72,6 +73,32 @@ def read_world(folder: Path) -> WorldSettings:
     return settings
 
 
+def check_same_world(world: Path, dataset: Path) -> None:
+    """Check that a dataset was prepared from a world, by its videos' lengths and its events.
+
+    Raises:
+        DatasetError: It is not a dataset.
+        ExperimentError: It has other videos, or was read from another number of events.
+    """
+    held, made = Dataset.open(dataset), pq.read_table(world / "videos.parquet")
+    read, there = held.description["num_rows_read"], pq.read_metadata(world / "events.parquet")
+    lengths = pc.cast(pc.divide(pc.cast(made["duration_ms"], pa.float64()), 1000), pa.float32())
+    length_of = dict(zip(made["video_id"].to_pylist(), lengths.to_pylist(), strict=True))
+    names, held_s = held.videos["video_id"].to_pylist(), held.videos["duration_s"].to_pylist()
+    same = [length_of.get(name) == length for name, length in zip(names, held_s, strict=True)]
+    wrong = ""
+    if read != there.num_rows:
+        wrong = f"was prepared from {read:,} events, {world} has {there.num_rows:,}"
+    elif not all(same):
+        name = names[same.index(False)]
+        wrong = f"has a video {name} that {world} has not, or has with another length"
+    if wrong:
+        raise ExperimentError(
+            f"{dataset} {wrong}; it must be of that world, or one world's viewers would be served "
+            "another's videos. Give the DATASET that `skipwise prepare` made of it."
+        )
+
+
 def crowd_of(settings: WorldSettings, rng: np.random.Generator) -> LivingViewers:
     """Return the viewers and videos of a world of one block, as its log was made with.
 
@@ -110,9 +137,11 @@ def run_closed_loop(
         progress: Who is told how far it is.
 
     Raises:
-        ExperimentError: The world, or the start, does not fit.
+        DatasetError: There is no such dataset.
+        ExperimentError: The world, its dataset or the start does not fit.
     """
     known = read_world(world)
+    check_same_world(world, dataset)
     check_replaceable(out, MARKER, "a log of the loop")
     first_day = known.days
     if definition.start_day != FIRST_DAY + first_day:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from skipwise.errors import DatasetError
 from skipwise.evaluation.bootstrap import Integers, Interval, Statistic, ratio, sum_by
 from skipwise.evaluation.tuning import Found, Trade, judge_pair, search_halves
-from skipwise.loop.closed import crowd_of, loop_settings, read_world
+from skipwise.loop.closed import check_same_world, crowd_of, loop_settings, read_world
 from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.opening import open_engine, prepare_state
@@ -111,10 +111,11 @@ def offer(
         The requests, and the crowd that makes them.
 
     Raises:
-        ExperimentError: The world's viewers do not live.
+        ExperimentError: The world's viewers do not live, or the dataset is not of that world.
         RunError: The run does not fit the dataset.
     """
     known = read_world(world)
+    check_same_world(world, dataset)
     rng = np.random.default_rng([known.seed, 29, seed])
     crowd = crowd_of(known, rng)
     came = [crowd.come(known.days) for _ in range(visits)]
