@@ -3,11 +3,13 @@
 Living viewers are served by the real pipeline: control reads positives alone, learns no skip and
 ranks by engagement; then skips in the encoder's input, as an objective, both, and in the score too.
 One experiment per world, all arms at once; worlds are pooled with intervals. Each finished world is
-kept, and a second call goes on with the next. As many worlds at once as there are cores.
+kept under its code and size, and a second call of the same goes on with the next; the short form
+keeps none. As many worlds at once as there are cores.
 
 WORLDS=n, VIEWERS=n, DAYS=n change the size.
 """
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -25,6 +27,7 @@ from typing import Any
 import ibis
 import numpy as np
 import torch
+from benchmarks.quality_runs import code_fingerprint
 
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
 from skipwise.events.read import read_log
@@ -40,7 +43,7 @@ from skipwise.model.score import ScoreWeights, save_score_weights
 from skipwise.settings import apply_settings, parse_overrides
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
-from skipwise.storage import write_json
+from skipwise.storage import checksum, write_json
 from skipwise.training.fit import train
 from skipwise.training.settings import preset
 
@@ -50,7 +53,6 @@ VIEWERS = int(os.environ.get("VIEWERS", "150" if SHORT else "1000"))
 DAYS = int(os.environ.get("DAYS", "2" if SHORT else "6"))
 PAST_DAYS = 4 if SHORT else 8
 OUT = Path(__file__).parent / "out"
-KEPT = OUT / f"loop-{VIEWERS}-{DAYS}"
 
 NO_SKIP_INPUT = ("model.encoder.past=positives", "model.inputs.use_skips=false")
 NO_SKIP_OBJECTIVE = ("loss.glance=0", "loss.negative=0")
@@ -70,6 +72,16 @@ ARMS: Mapping[str, tuple[str, str]] = {
     "+ both, skip in the score": ("both", "skip.json"),
 }
 ENGAGEMENT = ScoreWeights(glance_power=0.0, negative_power=0.0)
+
+
+def kept_folder(*depends_on: object) -> Path:
+    """Name where worlds are kept that depend on these things; others look elsewhere."""
+    return OUT / f"loop-{hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]}"
+
+
+SIZE = (SHORT, VIEWERS, DAYS, PAST_DAYS)
+CODE = (code_fingerprint(["."]), checksum(Path(__file__)), torch.__version__)
+KEPT = kept_folder(SIZE, CODE)
 SHOWN = (
     "watch_per_viewer",
     "glance_rate",
@@ -112,7 +124,7 @@ def main() -> None:
 def world_card(seed: int) -> dict[str, Any]:
     """Return what came of a world, run now unless it is kept."""
     torch.set_num_threads(1)
-    return _kept(seed) or run_world(seed)
+    return (None if SHORT else _kept(seed)) or run_world(seed)
 
 
 def run_world(seed: int) -> dict[str, Any]:

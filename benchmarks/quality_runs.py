@@ -54,10 +54,10 @@ SOURCE = Path(__file__).parents[1] / "src" / "skipwise"
 CODE = ("labels", "features", "model", "training", "evaluation")
 
 
-def code_fingerprint() -> str:
-    """Hash the code that figures depend on."""
+def code_fingerprint(folders: Iterable[str] = CODE) -> str:
+    """Hash the code that figures depend on: folders of `src/skipwise`; "." is all of it."""
     digest = hashlib.sha256()
-    for folder in CODE:
+    for folder in folders:
         for file in sorted((SOURCE / folder).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()
