@@ -65,7 +65,7 @@ def _verdict(found: Found, trade: Trade) -> str:
     not_shown = ["The gain is not clear of chance."] if least_gain <= 0 else []
     if at_worst < -given:
         by = f"worse by more than {allowed}" if given else "worse"
-        not_shown.append(f"That {named[trade.keep]} is not {by} is not shown.")
+        not_shown.append(f"That {named[trade.keep].removesuffix(', s')} is not {by} is not shown.")
     if not_shown:
         return f"Not sure: {words} {' '.join(not_shown)}"
     return f"Better: {words} Prove it in an experiment before all viewers get it."
