@@ -1,16 +1,25 @@
 """A server process takes over what is published, and takes back what is worse."""
 
+import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from skipwise.errors import SettingError
+from skipwise.errors import RunError, SettingError
 from skipwise.features.dataset import Dataset
+from skipwise.serving.engine import Engine
+from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve import Service
+from skipwise.serving.state.store import StateSettings, open_store
+from skipwise.serving.takeover import Takeover
+from skipwise.serving.trial import TrialSettings
+from skipwise.serving.worker import Worker
 from skipwise.training.checkpoint import MODEL_FILE, TrainedRun
 from skipwise.training.published import forget_old
 from tests.serving.published import Skips, Viewers, publish, spoil, told, until
@@ -181,3 +190,82 @@ def test_a_file_is_no_folder_to_follow(small_run: TrainedRun, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingError, match="is a file, must be the folder"):
         Service(run=small_run.path, state="sqlite:x", follow=tmp_path / "file")
+
+
+@pytest.fixture
+def followed(small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path) -> Iterator[Engine]:
+    """An engine that follows `live`, of which two models are published."""
+    live, store = tmp_path / "live", open_store(f"sqlite:{tmp_path / 'state.db'}")
+    for name in ("model-00001", "model-00002"):
+        publish(live, name, small_run)
+    prepare_state(small_run.path, small_dataset.path, store, StateSettings())
+    yield open_engine(small_run.path, small_dataset.path, store, followed=live)
+    store.close()
+
+
+@pytest.mark.parametrize("action", ["swap", "canary"])
+def test_what_an_operator_lets_in_is_marked_before_it_answers(
+    followed: Engine, tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, models = tmp_path / "live", followed.models
+    Takeover(followed, live, TrialSettings())
+    put, marked = followed.store.put, []
+
+    def noted(*words: Any) -> int:
+        (mark,) = (live / "served").glob("*.json")
+        marked.append(json.loads(mark.read_text())["models"])
+        return put(*words)
+
+    monkeypatch.setattr(followed.store, "put", noted)
+    models.change("swap", "model-00001", 0.0)
+    models.change(action, "model-00002", 0.5)
+    assert marked == [["model-00001"], ["model-00001", "model-00002"]]
+    models.change("roll_back", None, 0.0)
+    assert forget_old(live, 2, 0) == [], "what was rolled back is marked until the next look"
+
+
+def test_a_model_that_was_put_aside_is_none_to_swap_in(followed: Engine, tmp_path: Path) -> None:
+    aside = tmp_path / "live" / ".gone-model-00001"
+    (tmp_path / "live" / "model-00001").rename(aside)
+    assert "model-00002" in followed.models.runs()
+    assert aside.name not in followed.models.runs()
+    with pytest.raises(RunError, match="must be the name of a RUN folder"):
+        followed.models.change("swap", aside.name, 0.0)
+
+
+def test_files_that_vanish_while_they_are_looked_at_are_none(
+    followed: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = tmp_path / "live"
+    (live / "model-00002" / MODEL_FILE).unlink()
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    takeover = Takeover(followed, live, TrialSettings())
+    takeover.look()
+    assert followed.problems["follow"].endswith("goes on answering.")
+
+
+def test_looking_goes_on_after_a_look_that_failed() -> None:
+    async def looked() -> int:
+        looks, done = 0, asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 1:
+                raise FileNotFoundError("gone")
+            loop.call_soon_threadsafe(done.set)
+
+        async def apart(call: Callable[[], None]) -> None:
+            call()
+
+        takeover = SimpleNamespace(settings=TrialSettings(poll_s=0.01), look=look)
+        engine = SimpleNamespace(catch_up=lambda: None)
+        task = asyncio.ensure_future(
+            Worker.take_over(SimpleNamespace(takeover=takeover, apart=apart, engine=engine))  # type: ignore[arg-type]
+        )
+        await asyncio.wait_for(done.wait(), 5)
+        task.cancel()
+        return looks
+
+    assert asyncio.run(looked()) >= 2

@@ -294,3 +294,39 @@ def test_old_models_are_deleted_but_none_that_a_server_has_marked(
     assert forget_old(out, number, 2) == [], "what cannot be read may be of any model"
     (out / "served" / "damaged.json").unlink()
     assert forget_old(out, number, 2) == [model_name(1)]
+
+
+def test_a_model_that_a_server_takes_while_it_is_put_aside_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3, 4):
+        (tmp_path / model_name(number)).mkdir()
+    rename = Path.rename
+
+    def marked_meanwhile(path: Path, target: Path) -> Path:
+        if path.name == model_name(1):
+            mark_served(tmp_path, "state", [model_name(1)])
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", marked_meanwhile)
+    assert forget_old(tmp_path, 4, 2) == [model_name(2)]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [model_name(1), model_name(3), model_name(4), "served"]
+    rename(tmp_path / model_name(1), tmp_path / f".gone-{model_name(1)}")  # killed between the two
+    assert forget_old(tmp_path, 4, 2) == []
+    assert (tmp_path / model_name(1)).is_dir()
+
+
+def test_an_old_model_that_cannot_be_put_aside_stays_and_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in (1, 2, 3):
+        (tmp_path / model_name(number)).mkdir()
+
+    def refused(path: Path, target: Path) -> Path:
+        raise PermissionError(f"{path} to {target}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refused)
+        assert forget_old(tmp_path, 3, 2) == []
+    assert forget_old(tmp_path, 3, 2) == [model_name(1)]

@@ -58,6 +58,12 @@ class LineUp(msgspec.Struct, frozen=True):
     """Oldest first."""
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """Return the models that answer, or may be gone back to."""
+        named = (self.current, self.previous, self.canary)
+        return tuple(name for name in named if name is not None)
+
+    @property
     def trial_name(self) -> str:
         """Name the trial that is on; empty where none is."""
         return f"{self.trial}:{self.trial_since_ms}" if self.trial else ""
@@ -99,6 +105,8 @@ class Models:
         self._first = first
         self.beside: tuple[Served, ...] = ()
         """Models that answer besides: those of an experiment's variants."""
+        self.before_change: Callable[[LineUp, LineUp], None] = lambda *_: None
+        """Told of the line-up as it is and as it is to be, before a model is looked for."""
 
     def serving(self, viewer_id: str) -> tuple[Served, str]:
         """Return the model that answers a viewer, and its variant's name."""
@@ -139,10 +147,15 @@ class Models:
         with self._lock:
             self._follow()
 
+    def tell_line_up(self) -> None:
+        """Tell `before_change` of the line-up as it is, while nobody changes it."""
+        with self._lock:
+            self.before_change(self.line_up, self.line_up)
+
     def runs(self) -> tuple[str, ...]:
         """Return the names of what could be swapped in."""
         found = (path.parent.name for at in self._folders() for path in at.glob("*/run.json"))
-        return tuple(sorted(found))
+        return tuple(sorted(name for name in found if not name.startswith(".")))  # put aside
 
     def _folders(self) -> list[Path]:
         return [self.folder, *([self.followed] if self.followed else [])]
@@ -214,6 +227,7 @@ class Models:
             line_up = changed(self.line_up)
             if line_up is self.line_up:
                 return line_up
+            self.before_change(self.line_up, line_up)
             self._take(line_up)
             self.version = self.store.put(
                 LINE_UP, msgspec.json.encode(line_up), pack_line(DocumentChanged(LINE_UP))
@@ -283,7 +297,7 @@ class Models:
 
     def _path_of(self, name: str) -> Path:
         there = [folder / name for folder in self._folders() if (folder / name).is_dir()]
-        if Path(name).name == name and there:
+        if Path(name).name == name and not name.startswith(".") and there:
             return there[0]
         beside = self.runs()
         raise RunError(

@@ -6,7 +6,8 @@
 - Every process loads and proves a model on its own before any answers by it; who is first says so
   in the store, once for all.
 - What cannot be loaded is refused, told in `/ready`, and looked at again only when it has changed.
-- What answers is marked in the folder first, so that the trainer keeps it (`training.published`).
+- What answers is marked as served in the folder first, whoever lets it in, so that the trainer
+  keeps it (`training.published`).
 - While an operator tries a canary of his own, nothing is taken up.
 
 Reads `line_up`, `trial` and `metrics`; is read by `worker` and `app`.
@@ -31,9 +32,8 @@ from skipwise.serving.trial import Judgement, TrialSettings, judge
 from skipwise.serving.wire import ArmFigures, ModelDocument, ToldOfModel, TrialDocument
 from skipwise.serving.world import Tallied, pack_line
 from skipwise.training.checkpoint import MODEL_FILE, RUN_FILE, read_description
-from skipwise.training.published import mark_served
+from skipwise.training.published import LATEST_FILE, mark_served
 
-LATEST_FILE = "latest.json"
 PROBLEM, _MARK_PROBLEM = "follow", "follow: marks"
 _NAME_DOCUMENT = "state name"
 _SAY_AFTER_VIEWS = 100
@@ -51,11 +51,12 @@ class Takeover:
         self.judgement: Judgement | None = None
         """Of the trial that is on, as of the last look."""
         self._refused: tuple[int, ...] = ()
-        """Marks of the newest files that could not be taken."""
+        """When the newest files were written that could not be taken."""
         self._waiting: Served | None = None
         """Loaded, and to be let in at the next look, when the other processes have it too."""
         self._looks = self._said = 0
-        self._state, self._marked = name_state(engine.store), frozenset[str]()
+        self._state, self._served = name_state(engine.store), frozenset[str]()
+        engine.models.before_change = self._mark_served
 
     def look(self) -> None:
         """Take up the newest model, or see how the one on trial does.
@@ -66,7 +67,7 @@ class Takeover:
         """
         self._looks += 1
         line_up = self.engine.models.line_up
-        self._mark(line_up)
+        self.engine.models.tell_line_up()
         tally = self.engine.tally
         if line_up.trial:
             current = self.engine.models.every()[0].checksum
@@ -81,7 +82,6 @@ class Takeover:
     def _take_up(self, line_up: LineUp) -> None:
         if self._waiting is not None:
             model, self._waiting = self._waiting, None
-            self._mark(line_up, model.name)
             if not (self.folder / model.name / RUN_FILE).is_file():
                 return  # the trainer has published so many since that this one is gone
             if _first_to(self.engine.store, f"try {model.checksum}"):
@@ -98,20 +98,20 @@ class Takeover:
             self.engine.problems.pop(PROBLEM, None)
             self._refused = ()
         except (SkipwiseError, OSError) as problem:
-            self._refused = _marks(self.folder)
+            self._refused = _written_ns(self.folder)
             self.engine.problems[PROBLEM] = f"{problem} The model before it goes on answering."
             metrics.TAKEOVERS.labels("refused").inc()
             log.warning("a published model was refused: %s", problem)
 
-    def _mark(self, line_up: LineUp, *more: str) -> None:
-        """Say in the folder what answers, or may be gone back to, where it is other than before."""
-        names = {line_up.current, line_up.previous, line_up.canary, *more} - {None}
-        marked = frozenset(name for name in names if name and (self.folder / name).is_dir())
-        if marked == self._marked:
+    def _mark_served(self, before: LineUp, after: LineUp) -> None:
+        """Say in the folder what answers, or may be gone back to, where it is other than said."""
+        names = {name for each in (before, after) for name in each.named}
+        served = frozenset(name for name in names if (self.folder / name).is_dir())
+        if served == self._served:
             return
         try:
-            mark_served(self.folder, self._state, marked)
-            self._marked = marked
+            mark_served(self.folder, self._state, served)
+            self._served = served
             self.engine.problems.pop(_MARK_PROBLEM, None)
         except StorageError as problem:
             self.engine.problems[_MARK_PROBLEM] = (
@@ -119,7 +119,7 @@ class Takeover:
             )
 
     def _is_new(self, name: str, line_up: LineUp) -> bool:
-        if self._refused and _marks(self.folder) == self._refused:
+        if self._refused and _written_ns(self.folder) == self._refused:
             return False
         checksum = read_description(self.folder / name)["checksums"][MODEL_FILE]
         current = self.engine.models.every()[0].checksum
@@ -127,7 +127,7 @@ class Takeover:
 
     def _newest(self) -> str | None:
         file = self.folder / LATEST_FILE
-        if self._refused and _marks(self.folder) == self._refused:
+        if self._refused and _written_ns(self.folder) == self._refused:
             return None
         if not file.is_file():
             return None
@@ -225,7 +225,7 @@ def _first_to(store: Store, what: str) -> bool:
     return store.commit([entry], lambda *_: (None, [b""]))[0]
 
 
-def _marks(folder: Path) -> tuple[int, ...]:
+def _written_ns(folder: Path) -> tuple[int, ...]:
     """Return when the files that decide were written: a change of any is a reason to look again."""
     files = [folder / LATEST_FILE]
     try:
@@ -233,4 +233,12 @@ def _marks(folder: Path) -> tuple[int, ...]:
         files += [folder / name / part for part in (RUN_FILE, MODEL_FILE)]
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+    return tuple(map(_file_written_ns, files))
+
+
+def _file_written_ns(file: Path) -> int:
+    """Return when a file was written; 0 where it is not, or no longer, there."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -192,7 +192,7 @@ class Worker:
         """Look after published models, beside the requests."""
         while self.takeover is not None:
             await asyncio.sleep(self.takeover.settings.poll_s)
-            with contextlib.suppress(SkipwiseError):
+            with contextlib.suppress(SkipwiseError, OSError):  # models come and go as it looks
                 await self.apart(self.engine.catch_up)
                 await asyncio.to_thread(self.takeover.look)
 

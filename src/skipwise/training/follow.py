@@ -46,11 +46,10 @@ from skipwise.training.finding import FindingTeacher
 from skipwise.training.fit import log_losses
 from skipwise.training.followed_rows import Rows, digest, rows_of
 from skipwise.training.learner import Learner
-from skipwise.training.published import forget_old, model_name
+from skipwise.training.published import LATEST_FILE, forget_old, model_name
 from skipwise.training.unfinished import Checkpoints, described, find_unfinished
 from skipwise.training.views import draw_views
 
-LATEST_FILE = "latest.json"
 PROGRESS_FILE = "progress.jsonl"
 WARM_STEP = 1000
 """Steps the optimizer is taken to have behind it: no warm-up, and a mean that remembers."""

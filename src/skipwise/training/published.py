@@ -3,22 +3,28 @@
     FOLDER/model-00007, ...          ->  forget_old   ->  the newest, and what is served
     names that servers answer by     ->  mark_served  ->  FOLDER/served/STATE.json
 
-- A server says what it answers by before it answers by it; so what serves or is on trial is never
-  deleted, also while the server is down.
+- A server says what it answers by before it answers by it, whoever changes that, and then looks
+  whether it is still there; here a model is put aside first, and comes back where a server has said
+  so meanwhile. So what serves or is on trial is never deleted, also while the server is down.
 - A mark of a server that is gone for good keeps its models until the file is deleted.
 
 Knows `storage`; is read by `follow` and by `takeover` of serving.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
 from skipwise.storage import write_json
 
+LATEST_FILE = "latest.json"
+"""Names the newest model in the folder."""
 SERVED_FOLDER = "served"
 _GONE = ".gone-"
+
+log = logging.getLogger("skipwise.training")
 
 
 def model_name(number: int) -> str:
@@ -40,7 +46,7 @@ def mark_served(folder: Path, state: str, names: Collection[str]) -> None:
 
 
 def forget_old(folder: Path, published: int, keep: int) -> list[str]:
-    """Delete published models but the newest and those that any server has marked.
+    """Delete published models but the newest and those that any server answers by.
 
     Args:
         folder: Where they are published.
@@ -48,26 +54,38 @@ def forget_old(folder: Path, published: int, keep: int) -> list[str]:
         keep: How many of the newest stay.
 
     Returns:
-        Names of what was deleted, oldest first; nothing where a mark cannot be read.
+        Names of what was deleted, oldest first; no more from where a mark cannot be read,
+        or a folder cannot be renamed: that is logged, and tried again the next time.
     """
-    for half_gone in folder.glob(f"{_GONE}*"):
-        shutil.rmtree(half_gone, ignore_errors=True)
-    try:
-        marked = _marked(folder)
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
     deleted = []
-    for number in range(1, published - keep + 1):
-        name = model_name(number)
-        if name not in marked and (folder / name).is_dir():
-            gone = (folder / name).rename(folder / f"{_GONE}{name}")
-            shutil.rmtree(gone, ignore_errors=True)
-            deleted.append(name)
+    try:
+        served = _served(folder)
+        for half_gone in folder.glob(f"{_GONE}*"):
+            _delete_unless(half_gone, served)
+        for number in range(1, published - keep + 1):
+            name = model_name(number)
+            if name not in served and (folder / name).is_dir():
+                gone = (folder / name).rename(folder / f"{_GONE}{name}")
+                if _delete_unless(gone, _served(folder)):
+                    deleted.append(name)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        log.warning("old models in %s stay for now: %s", folder, problem)
     return deleted
 
 
-def _marked(folder: Path) -> set[str]:
-    marked: set[str] = set()
+def _delete_unless(gone: Path, served: Collection[str]) -> bool:
+    """Delete a model that was put aside, or put it back where a server answers by it."""
+    name = gone.name.removeprefix(_GONE)
+    if name in served:
+        gone.rename(gone.parent / name)
+        return False
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
+def _served(folder: Path) -> set[str]:
+    """Return what any server has said it answers by."""
+    names: set[str] = set()
     for file in (folder / SERVED_FOLDER).glob("*.json"):
-        marked.update(json.loads(file.read_text(encoding="utf-8"))["models"])
-    return marked
+        names.update(json.loads(file.read_text(encoding="utf-8"))["models"])
+    return names
