@@ -90,16 +90,21 @@ def demo(
     report_command(out / "run")
     console.print("Open that file in a browser.")
     _announce("6/6  serve: the page, on this model")
-    _serve(out, sys.stdout.isatty() if serve is None else serve)
+    serve_or_tell(out, serve)
 
 
-def _serve(out: Path, now: bool) -> None:
-    """Serve the page on a fresh state, or name the command that does."""
+def serve_or_tell(out: Path, serve: bool | None) -> None:
+    """Serve the page on a fresh state, or name the command that does.
+
+    Args:
+        out: Holds `run`.
+        serve: Whether to; None = where somebody sits at a terminal.
+    """
     console = open_console()
     for old in out.glob("state.db*"):
         old.unlink()
     state = f"sqlite:{out / 'state.db'}"
-    if not now:
+    if not (sys.stdout.isatty() if serve is None else serve):
         console.print(
             f"skipwise serve {out / 'run'} --state {state} {AS_OF_LOG}\n"
             "starts it; then open http://127.0.0.1:8080/ in a browser.",
