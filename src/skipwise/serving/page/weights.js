@@ -19,13 +19,14 @@ export class Weights {
   constructor(feed) {
     this.feed = feed;
     this.inputs = new Map();
-    this.moved = new Set();
+    this.moved = new Map();  // name -> what a slider was moved to, until the server has answered
+    this.turn = Promise.resolve();  // one change at a time: a late answer cannot undo a newer one
     this.next = node("ol", { class: "next-up" });
     this.words = node("p", { class: "note", role: "status" });
     this.note = node("p", { class: "note" });
     this.fields = node("fieldset", {}, node("legend", { class: "unseen" }, "Weights of the score"),
       SLIDERS.map((slider) => this.#slider(...slider)),
-      node("button", { type: "button", class: "quiet", onclick: () => this.#put({}) }, "As it was made"));
+      node("button", { type: "button", class: "quiet", onclick: () => this.#soon(true) }, "As it was made"));
     this.anew = node("button", { type: "button", class: "quiet", onclick: () => this.read() }, "Read them again");
     this.element = node("section", { class: "weights" }, node("h3", {}, "What should count?"),
       this.note, this.fields, this.words, this.anew, node("h3", {}, "Next up"), this.next);
@@ -49,9 +50,9 @@ export class Weights {
     const value = node("output", { for: id }, "–");
     const input = node("input", { type: "range", id, min: least, max: most, step, oninput: () => {
       value.textContent = input.value;
-      this.moved.add(name);
+      this.moved.set(name, Number(input.value));
       clearTimeout(this.timer);
-      this.timer = setTimeout(() => this.#put(this.#wanted()), 80);
+      this.timer = setTimeout(() => this.#soon(), 80);
     } });
     this.inputs.set(name, { input, value });
     return node("div", { class: "slider" }, node("label", { for: id }, label), input, value);
@@ -66,7 +67,9 @@ export class Weights {
     this.fields.disabled = this.anew.hidden = true;
     if (!mayChange) return;
     try {
-      this.#show((await ask("GET", "/v1/score")).weights);
+      this.weights = (await ask("GET", "/v1/score")).weights;
+      this.moved.clear();
+      this.#show();
       this.words.textContent = "";
       this.fields.disabled = false;
     } catch (problem) {
@@ -75,12 +78,12 @@ export class Weights {
     }
   }
 
-  #show(weights) {
-    this.weights = weights;
-    this.moved.clear();
+  /** Put the sliders where the weights in force are, but for those that have been moved since. */
+  #show() {
     for (const [name, { input, value }] of this.inputs) {
+      if (this.moved.has(name)) continue;
       const [outer, inner] = name.split(".");
-      const weight = inner ? weights[outer][inner] : weights[outer];
+      const weight = inner ? this.weights[outer][inner] : this.weights[outer];
       input.value = weight;
       value.textContent = String(Number(weight.toFixed(3)));  // also where no slider reaches
     }
@@ -89,26 +92,42 @@ export class Weights {
   /** What is in force, but for what was moved: a slider is coarser and shorter than a weight may be. */
   #wanted() {
     const weights = structuredClone(this.weights);
-    for (const name of this.moved) {
-      const { input } = this.inputs.get(name);
+    for (const [name, value] of this.moved) {
       const [outer, inner] = name.split(".");
-      if (inner) weights[outer][inner] = Number(input.value);
-      else weights[outer] = Number(input.value);
+      if (inner) weights[outer][inner] = value;
+      else weights[outer] = value;
     }
-    this.moved.clear();
-    this.weights = weights;
     return weights;
   }
 
-  async #put(weights) {
+  /** Change them when the change before has been answered: to what was moved, or to the defaults. */
+  #soon(anew = false) {
+    if (anew) {
+      clearTimeout(this.timer);
+      this.moved.clear();
+    }
+    this.turn = this.turn.then(() => this.#put(anew)).catch((problem) => console.error(problem));
+  }
+
+  async #put(anew) {
+    if (!anew && !this.moved.size) return;  // it went with the change before
+    const sent = new Map(this.moved);
+    let version = null;
     try {
-      const told = await ask("PUT", "/v1/score", weights);
-      if (!this.moved.size) this.#show(told.weights);  // else a slider has been moved since
+      const told = await ask("PUT", "/v1/score", anew ? {} : this.#wanted());
+      this.weights = told.weights;
+      version = told.version;
       await this.feed.renew();
-      this.words.textContent = `Weights version ${told.version} in force.`;
+      this.words.textContent = `Weights version ${version} in force.`;
     } catch (problem) {
       if (!(problem instanceof Failed)) throw problem;
-      this.words.textContent = `Not changed: ${problem.message}`;
+      this.words.textContent = version !== null
+        ? `Weights version ${version} in force; what comes next is not ranked by them yet: ${problem.message}.`
+        : problem.status ? `Not changed: ${problem.message}` : "No answer: they may be changed or not.";
+      if (version === null && !problem.status) this.anew.hidden = false;
+    } finally {
+      for (const [name, value] of sent) if (this.moved.get(name) === value) this.moved.delete(name);
+      this.#show();
     }
   }
 }

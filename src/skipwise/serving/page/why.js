@@ -78,8 +78,8 @@ export class Why {
 
   /** The card has been watched so long. */
   watching(ms) {
-    if (!this.drawn || !this.open) return;
-    this.drawn.mark(ms / 1000);
+    if (!this.drawn || !this.open || this.current.watched) return;
+    this.drawn.mark(ms / 1000, false);
     this.#did();
   }
 
@@ -133,8 +133,7 @@ export class Why {
       node("section", {}, node("h3", {}, "What it read of your past"), readingOf(why.reading)),
       node("section", {}, node("h3", {}, `The score taken apart: ${why.score.toFixed(2)}`), factorsOf(why)));
     this.body.scrollTop = scroll;
-    const view = this.feed.view;
-    this.drawn.mark((watched && !view ? watched.watch_ms : view?.watchMs || 0) / 1000);
+    this.drawn.mark(this.#watchedS, watched !== undefined);
     this.#did();
   }
 
@@ -158,22 +157,17 @@ export class Why {
       node("tbody", {}, rows));
   }
 
-  /** Write what has happened so far into the table. */
+  /** Seconds of the last view this card had; of the one that goes on where it had none before. */
+  get #watchedS() {
+    const { watched } = this.current;
+    return (watched ? watched.watch_ms : this.feed.view?.watchMs || 0) / 1000;
+  }
+
+  /** Write what has happened, or has so far, into the table. */
   #did() {
     if (!this.table || !this.current?.explained) return;
-    const { view } = this.feed;
-    const s = (view?.watchMs || 0) / 1000;
-    const limit = this.current.explained.why.thresholds_s;
-    const flags = this.current.flags;
-    const yes = (value) => (value ? "yes" : "not yet");
-    const told = {
-      glance: s >= limit.glance ? "no" : "…",
-      effective: s > limit.effective ? "yes" : "…",
-      long: s >= limit.long ? "yes" : "…",
-      finished: s > limit.finished ? "yes" : "…",
-      like: yes(flags.liked), follow: yes(flags.followed), share: yes(flags.shared),
-      negative: yes(flags.disliked), watch_s: seconds(s),
-    };
+    const { explained, flags, watched } = this.current;
+    const told = cameTo(this.#watchedS, flags, explained.why.thresholds_s, watched !== undefined);
     for (const [name, cell] of this.table) {
       const words = told[name] ?? "–";
       if (cell.textContent !== words) {
@@ -182,6 +176,25 @@ export class Why {
       }
     }
   }
+}
+
+/**
+ * What a watch of `s` seconds comes to, by objective and by the rules the labels follow: a glance is
+ * neither an effective nor a finished view. `over` where it has ended.
+ */
+function cameTo(s, flags, limit, over) {
+  const open = over ? "no" : "…";
+  const stayed = s >= limit.glance;
+  const passed = (name, yes) => (limit[name] === undefined ? "–" : yes ? "yes" : open);
+  const done = (flag) => (flag ? "yes" : over ? "no" : "not yet");
+  return {
+    glance: stayed ? "no" : over ? "yes" : "…",
+    effective: passed("effective", stayed && s > limit.effective),
+    long: passed("long", s >= limit.long),
+    finished: passed("finished", stayed && s > limit.finished),
+    like: done(flags.liked), follow: done(flags.followed), share: done(flags.shared),
+    negative: done(flags.disliked), watch_s: seconds(s),
+  };
 }
 
 function sourceOf(entry) {
@@ -193,7 +206,7 @@ function sourceOf(entry) {
 
 const [W, H, LEFT, TOP, BOTTOM] = [320, 168, 36, 14, 26];
 
-/** The watch curve; returns {element, words, mark(seconds)}. */
+/** The watch curve; returns {element, words, mark(seconds, over)}. */
 function curveOf(why) {
   const words = node("p", { class: "note" });
   if (!why.curve?.length) {
@@ -218,12 +231,12 @@ function curveOf(why) {
     svg("text", { class: `tick ${name}`, x: x(why.thresholds_s[name]) + 4, y: TOP + 10 + 12 * at }, `${label} ${seconds(why.thresholds_s[name])}`)]).flat(),
   ticksUpTo(end).map((s) => svg("text", { class: "tick", x: x(s), y: H - 8, "text-anchor": "middle" }, s ? clock(1000 * s) : "0")),
   drop, dot);
-  const mark = (s) => {
+  const mark = (s, over) => {
     const chance = at(why, s);
     dot.setAttribute("cx", x(s));
     dot.setAttribute("cy", y(chance));
     drop.setAttribute("d", `M${x(s)} ${y(chance)}V${y(0)}`);
-    const text = `You: ${seconds(s)}. It gave ${percent(chance)} to staying longer than that.`;
+    const text = `${over ? "You stayed" : "You:"} ${seconds(s)}. It gave ${percent(chance)} to staying longer than that.`;
     if (words.textContent !== text) words.textContent = text;
   };
   return { element, words, mark };
