@@ -17,6 +17,7 @@ export async function reads(browser, { base, folder }) {
     await page.goto(`${base}/lab`);
     await page.locator(".seen .band").first().waitFor();
     await page.locator("#front .point.now").waitFor();
+    await page.locator("#rate svg").waitFor({ timeout: 20_000 });
     const lab = await page.evaluate(() => ({
       titles: [...document.querySelectorAll(".question h2")].map((title) => title.textContent),
       experiments: [...document.querySelectorAll(".seen")].map((each) => ({
@@ -26,6 +27,10 @@ export async function reads(browser, { base, folder }) {
       wide: document.documentElement.scrollWidth > innerWidth,
       shifted: window.noted.shifted,
     }));
+    const words = (name) => page.locator(`#${name}`).evaluate((card) => ({
+      answer: card.querySelector(".answer").textContent, label: card.querySelector("svg")?.getAttribute("aria-label") ?? null, text: card.textContent,
+    }));
+    lab.cards = { rate: await words("rate"), stages: await words("stages"), promises: await words("promises") };
     await page.screenshot({ path: `${folder}/lab-${size}.png`, fullPage: true });
     told[size] = { problems, docs, lab };
     await context.close();
@@ -93,4 +98,51 @@ export async function mends(browser, { base, samples, experiments }) {
   const crafted = { skips: await words("skips"), answer: await page.locator("#experiments .answer").textContent() };
   await context.close();
   return { problems, broken, mended, crafted };
+}
+
+/** Watch a trial from the lab: its figures change at every look, and what is picked stays picked. */
+export async function tries(browser, { base, run, trial, told }) {
+  const { context, page, problems } = await open(browser, base, { of: { viewport: VIEWPORTS.desk } });
+  let looks = 0;
+  await page.route("**/v1/models", async (route) => {
+    const models = await (await route.fetch()).json();
+    looks += 1;
+    const canary = { ...trial.canary, views: trial.canary.views + looks };
+    await route.fulfill({ json: { ...models, trial: { ...trial, canary }, told } });
+  });
+  await page.clock.install();
+  await page.goto(`${base}/lab`);
+  const card = page.locator("#models");
+  await card.locator(".trial").waitFor();
+  await card.locator("select").selectOption(run);
+  const first = await card.locator(".trial tbody").textContent();
+  await page.clock.runFor(45_000);
+  await page.waitForFunction((text) => document.querySelector("#models .trial tbody").textContent !== text, first);
+  const rows = await card.locator(".trial tbody tr").evaluateAll((all) => all.map((row) => [...row.children].map((cell) => cell.textContent)));
+  const seen = {
+    looks, rows, title: await card.locator(".trial h3").textContent(), picked: await card.locator("select").inputValue(),
+    told: await card.locator(".told li").allTextContents(),
+  };
+  await context.close();
+  return { problems, ...seen };
+}
+
+/** Open the lab of a server with keys with one that does not open it, then with one that does. */
+export async function unlocks(browser, { base, keys }) {
+  const { context, page, problems } = await open(browser, base, { of: { viewport: VIEWPORTS.desk } });
+  await page.goto(`${base}/lab`);
+  await page.locator("#key").waitFor();
+  const words = () => page.locator("dialog p").textContent();
+  const asked = await words();
+  await page.locator("#key").fill(keys.viewer);
+  await page.keyboard.press("Enter");
+  await page.locator("dialog p", { hasText: "does not open" }).waitFor();
+  const refused = await words();
+  const drawn = await page.locator(".question").count();
+  await page.locator("#key").fill(keys.admin);
+  await page.keyboard.press("Enter");
+  await page.locator("#rate svg, #rate .empty").first().waitFor();
+  const opened = await page.locator(".question").count();
+  await context.close();
+  return { problems, asked, refused, drawn, opened };
 }

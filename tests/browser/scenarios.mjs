@@ -1,6 +1,7 @@
 // What a person does with the page. Each scenario returns what it did and saw; the tests judge.
+import { compares, weighs } from "./drawer.mjs";
 import { cardNow, heldOf, open, run, saved, swipe } from "./harness.mjs";
-import { mends, reads, swaps } from "./lab.mjs";
+import { mends, reads, swaps, tries, unlocks } from "./lab.mjs";
 import { looks } from "./looks.mjs";
 import { frames, quick } from "./speed.mjs";
 import * as troubles from "./troubles.mjs";
@@ -171,14 +172,16 @@ async function keyboard(browser, { base, viewer }) {
   return { problems, visited, liked, inDrawer, before, after, closed, who };
 }
 
-/** Show videos whose words try to be more than words. */
-async function hostile(browser, { base, key, viewer, videos, shot }) {
+/** Show videos whose words try to be more than words, until all words have been titles and authors. */
+async function hostile(browser, { base, key, viewer, words, shot }) {
   const { context, page, problems } = await open(browser, base);
   await page.addInitScript((mine) => sessionStorage.setItem("skipwise.key", mine), key);
   await page.goto(`${base}/?viewer=${viewer}`);
   await cardNow(page).waitFor();
   const seen = [];
-  for (let at = 0; at < videos; at += 1) {
+  const missing = () => words.some((each) => ["title", "author", "subject"].some((name) => !seen.some((card) => card[name].startsWith(each)))
+    || !seen.some((card) => card.read.some((name) => name.startsWith(each))));
+  for (let at = 0; at < 40 && missing(); at += 1) {
     seen.push(await cardNow(page).evaluate((card) => ({
       title: card.querySelector("h2").textContent,
       author: card.querySelector(".author").textContent,
@@ -188,9 +191,16 @@ async function hostile(browser, { base, key, viewer, videos, shot }) {
     })));
     if (at === 0) await page.screenshot({ path: shot });
     await page.keyboard.press("w");
-    await page.locator(".why .factors").waitFor();
+    await page.locator(".why .told:not([aria-busy]) .factors").waitFor();
+    Object.assign(seen.at(-1), await page.evaluate(() => ({
+      subject: document.querySelector(".why .subject").textContent,
+      next: [...document.querySelectorAll(".why .next-up .name")].map((each) => each.textContent),
+      read: [...document.querySelectorAll(".why .read .name")].map((each) => each.textContent),
+      inside: document.querySelectorAll(".why .subject *, .why .name *").length,
+    })));
     await page.keyboard.press("Escape");
     await swipe(page);
+    await saved(page);
   }
   const caught = await page.evaluate(() => window.caught ?? null);
   await context.close();
@@ -252,4 +262,4 @@ async function locked(browser, { base, keys }) {
   return told;
 }
 
-await run({ ...troubles, frames, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, survives, swaps, switches });
+await run({ ...troubles, compares, frames, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, survives, swaps, switches, tries, unlocks, weighs });

@@ -1,9 +1,10 @@
 """The lab in a real browser: what it shows is there, says when it is not, and can be acted on."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from tests.browser.conftest import Play, base_of
+from tests.browser.conftest import Locked, Play, base_of
 from tests.serving.running import Client
 
 SLOW_MS = 11_000
@@ -13,6 +14,15 @@ SLOW_MS = 11_000
 def test_the_lab_shows_a_real_experiment_and_a_real_search_and_the_docs_every_request(
     experimented: Client, play: Play, tmp_path: Path
 ) -> None:
+    def skips_of() -> dict[str, Any]:
+        found = experimented.ask("GET", "/v1/lab")["calibration"]
+        return next((each for each in found if each["objective"] == "glance"), {})
+
+    before = skips_of()
+    watch_some(experimented)
+    skips = skips_of()
+    assert skips["shown"] - before.get("shown", 0) == 8
+    assert skips["happened"] - before.get("happened", 0) == 4
     told = play("reads", base=base_of(experimented), folder=str(tmp_path))
     seen = experimented.ask("GET", "/v1/lab")["experiments"]
     api = experimented.ask("GET", "/openapi.json")
@@ -26,12 +36,47 @@ def test_the_lab_shows_a_real_experiment_and_a_real_search_and_the_docs_every_re
         assert all("simulated viewers" in each["said"] for each in lab["experiments"])
         assert "What can be had for what?" in lab["titles"]
         assert lab["front"] > 1
+        rate, stages, promises = (lab["cards"][name] for name in ("rate", "stages", "promises"))
+        assert re.fullmatch(
+            r"\d+\.\d a second now; [\d,]+ refused for want of time, [\d,]+ failed", rate["answer"]
+        )
+        assert re.match(r"Requests a second over the last minutes: now \d", rate["label"])
+        assert "s ago" in rate["text"]
+        assert stages["answer"] == "Median and the slowest of a hundred, ms"
+        for stage in ("a feed", "· retrieve", "· score", "events", "· to disk"):
+            assert re.search(rf"{stage} \d+(\.\d)? / \d+(\.\d)?(;|$)", stages["label"]), stage
+        promised, came = (
+            f"{100 * skips[part] / skips['shown']:.0f}\xa0%" for part in ("expected", "happened")
+        )
+        text = f"skip {promised} promised, {came} of {skips['shown']} happened"
+        assert text in promises["label"]
+        assert "95 %" in promises["answer"]
         assert lab["shifted"] < 0.1
         assert not lab["wide"]
         assert set(api["paths"]) == {each for each in docs["requests"] if each.startswith("/")}
         assert docs["types"] == len(api["components"]["schemas"])
         assert docs["dead"] == []
         assert not docs["wide"]
+
+
+def watch_some(client: Client) -> None:
+    """Skip four videos that were served and watch four."""
+    facts = client.ask("GET", "/v1/page")["feed"]
+    slate = client.ask("POST", "/v1/feed", {"viewer_id": "new-watches", "k": 8, "describe": True})
+    for at, item in enumerate(slate["items"]):
+        client.keep(
+            {
+                "event_id": f"watched-{at}",
+                "viewer_id": "new-watches",
+                "video_id": item["video_id"],
+                "shown_at_ms": facts["now_ms"] + 100 * at,
+                "watch_ms": 500 if at % 2 else 4_000,
+                "duration_ms": item["shown"]["duration_ms"],
+                "request_id": slate["request_id"],
+                "surface": facts["surface"],
+                "position": at,
+            }
+        )
 
 
 def test_a_model_is_swapped_in_and_rolled_back_from_the_page_however_long_it_loads(
@@ -61,13 +106,14 @@ def test_a_model_is_swapped_in_and_rolled_back_from_the_page_however_long_it_loa
 def test_a_card_that_cannot_be_drawn_says_so_alone_and_thin_or_clear_figures_are_said_in_words(
     feed: Client, play: Play
 ) -> None:
-    def seen(metric: str, *bounds: tuple[float, float]) -> dict[str, Any]:
+    def seen(metric: str, *bounds: tuple[float, float], fewer: bool = False) -> dict[str, Any]:
         looks = [
             {"day": day, "effect": (low + high) / 2, "low": low, "high": high}
             for day, (low, high) in enumerate(bounds)
         ]
         names = {"experiment": "by-hand", "control": "old", "treatment": "new"}
-        return {"metric": metric, **names, "simulated": False, "days": 7, "looks": looks}
+        held = {"simulated": False, "days": 7, "alpha": 0.1, "fewer_is_better": fewer}
+        return {"metric": metric, **names, **held, "looks": looks}
 
     nothing, less, more = (-0.1, 0.1), (-0.2, -0.01), (0.01, 0.2)
     (sample,) = feed.ask("GET", "/v1/lab")["samples"][-1:]
@@ -77,7 +123,7 @@ def test_a_card_that_cannot_be_drawn_says_so_alone_and_thin_or_clear_figures_are
     ]
     experiments = [
         seen("watch_per_viewer", nothing, nothing, nothing),
-        seen("glance_rate", nothing, less, less),
+        seen("glance_rate", nothing, less, less, fewer=True),
         seen("watch_per_view", more, nothing),
         seen("return_rate", nothing, nothing, less),
     ]
@@ -89,9 +135,52 @@ def test_a_card_that_cannot_be_drawn_says_so_alone_and_thin_or_clear_figures_are
     assert "Fewer than 5 views in the last minutes." in told["crafted"]["skips"]
     assert told["crafted"]["answer"] == (
         "by-hand, skips per view: lower with new than with old, which is better; "
-        "clear of chance since day 2. "
+        "clear of chance (90 %, this metric alone) since day 2. "
         "by-hand, watch time per view: higher with new than with old, which is better; "
-        "clear of chance since day 1, no longer in the last look. "
+        "clear of chance (90 %, this metric alone) since day 1, no longer in the last look. "
         "by-hand, viewers who return: lower with new than with old, which is worse; "
-        "clear of chance since day 3."
+        "clear of chance (90 %, this metric alone) since day 3."
     )
+
+
+def test_a_trial_is_drawn_as_it_goes_and_what_was_picked_stays_picked(
+    beside: Client, play: Play
+) -> None:
+    arm = {"views": 600, "skip_rate": 0.41, "bias": {"glance": 0.012, "long": None}}
+    trial = {
+        "since_ms": 1_700_000_000_000,
+        "decision": "open",
+        "words": "Nothing worse is shown so far.",
+        "current": {"run": "first", **arm},
+        "canary": {"run": "newest", **arm, "skip_rate": None},
+    }
+    told = [
+        {"at_ms": 1_700_000_000_000 + at, "what": "tried", "run": f"model-{at}", "why": "by hand"}
+        for at in range(7)
+    ]
+    seen = play("tries", base=base_of(beside), run="second", trial=trial, told=told)
+    assert seen["problems"] == []
+    assert seen["title"] == "On trial since 2023-11-14 22:13 UTC: open"
+    assert seen["looks"] > 1
+    answers, canary = seen["rows"]
+    missing = "\N{EN DASH}"
+    assert answers == ["answers: first", "600", "41.0\xa0%", "1.2\xa0%", missing, missing]
+    assert canary[0] == "canary: newest"
+    assert int(canary[1]) > 601
+    assert canary[2] == missing
+    assert seen["picked"] == "second"
+    assert [each.split(": ")[1] for each in seen["told"]] == [
+        f"tried model-{at}; by hand" for at in (6, 5, 4, 3, 2)
+    ]
+
+
+def test_the_lab_says_which_key_it_needs_and_draws_nothing_without_it(
+    locked: Locked, play: Play
+) -> None:
+    told = play("unlocks", base=base_of(locked.client), keys=locked.keys)
+    assert told["problems"] == []
+    assert "--scopes feed,events,admin" in told["asked"]
+    assert "does not open" not in told["asked"]
+    assert "it needs the scopes feed,events,admin" in told["refused"]
+    assert told["drawn"] == 0
+    assert told["opened"] == 8

@@ -210,12 +210,15 @@ def test_an_experiment_beside_the_run_is_told_day_by_day(
     }
     blank = {**look, "always_low": None}
     analysis = {"looks": [{**blank, "day": 0}, {**look, "day": 1}, {**look, "day": 2}]}
-    definition = {"name": "by-hand", "control": "control", "days": 7}
+    definition = {"name": "by-hand", "control": "control", "days": 7, "alpha": 0.1}
     (folder / "result").mkdir()
     held = {"analysis": analysis, "definition": definition, "simulated": True}
     (folder / "result" / "analysis.json").write_text(json.dumps(held), encoding="utf-8")
+    (folder / "broken").mkdir()
+    (folder / "broken" / "analysis.json").write_text("[1, ", encoding="utf-8")
     (seen,) = client.ask("GET", "/v1/lab")["experiments"]
     assert (seen["experiment"], seen["days"], seen["simulated"]) == ("by-hand", 7, True)
+    assert (seen["alpha"], seen["fewer_is_better"]) == (0.1, True)
     assert [each["day"] for each in seen["looks"]] == [1, 2]
     assert seen["looks"][0]["effect"] == pytest.approx(-0.1)
     assert (seen["looks"][0]["low"], seen["looks"][0]["high"]) == pytest.approx((-0.2, 0.05))
@@ -227,7 +230,7 @@ def test_an_analysis_is_read_again_when_its_file_has_changed_and_not_before(
     client, folder = served_beside
     look = {"metric": "glance_rate", "treatment": "b", "control_mean": 0.4, "day": 0}
     effect = {"effect": -0.04, "always_low": -0.08, "always_high": 0.02}
-    definition = {"name": "first", "control": "a", "days": 7}
+    definition = {"name": "first", "control": "a", "days": 7, "alpha": 0.05}
     held = {"analysis": {"looks": [look | effect]}, "definition": definition, "simulated": False}
     path = folder / "result" / "analysis.json"
     path.parent.mkdir()

@@ -5,20 +5,16 @@
 
 - Neither is made anew for whoever looks: a search is read again when its file has changed, a
   promise is good for a minute, for the same model and weights.
-
 - A search is measured: outcomes of slates that were shown, ordered anew. A promise is predicted by
   the model itself, and says so.
 - The weights in force are marked on it where they are among its points.
 
-Reads `engine`, `facts` and `pipeline`; is read by `worker` and `app`.
+Reads `beside`, `engine`, `facts` and `pipeline`; is read by `worker` and `app`.
 """
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +24,7 @@ from numpy.typing import NDArray
 
 from skipwise.errors import SettingError
 from skipwise.model.score import ScoreWeights, fused_score
+from skipwise.serving.beside import found_beside
 from skipwise.serving.engine import Engine
 from skipwise.serving.facts import some_viewers
 from skipwise.serving.pipeline import Situation, filter_out, hydrate, retrieve, score
@@ -111,31 +108,13 @@ class Fronts:
 def _searched(engine: Engine, request_id: str) -> LabFront | None:
     """Read the newest search of this model; what is none, or of another model, is passed over."""
     model = engine.models.every()[0].checksum
-    found = [(_changed(path), path) for path in engine.models.folder.glob("*/tune.json")]
-    for changed, path in sorted(found, reverse=True):
+    for path, held in found_beside(engine.models.folder, "tune.json"):
         try:
-            held = _read(path, changed)
             if held["run"]["model"] == model:
                 return _told(held, path.parent.name, engine.weights, request_id)
-        except (OSError, ValueError, KeyError, TypeError, SettingError):
+        except (ValueError, KeyError, TypeError, SettingError):
             continue
     return None
-
-
-def _changed(path: Path) -> tuple[int, int]:
-    """Return when a file was changed last, in ns, and its bytes; zeros where it is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, _changed: tuple[int, int]) -> dict[str, Any]:
-    """Read a search as it is since then."""
-    held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return held
 
 
 def _told(held: dict[str, Any], folder: str, now: ScoreWeights, request_id: str) -> LabFront:

@@ -7,19 +7,19 @@
 - With several processes the figures are those of all.
 - An analysis is read again only when its file has changed.
 
-Reads `metrics` and `engine`; is read by `worker` and `app`.
+Reads `metrics`, `beside`, `engine` and `experiments.metrics`; is read by `worker` and `app`.
 """
 
-import json
 from collections import deque
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
+from skipwise.experiments.metrics import METRICS
 from skipwise.serving import metrics
+from skipwise.serving.beside import found_beside
 from skipwise.serving.engine import Engine
 
 EVERY_S = 5
@@ -77,11 +77,14 @@ class Seen(Struct, frozen=True):
 
     experiment: str
     metric: str
+    fewer_is_better: bool
     control: str
     treatment: str
     simulated: bool
     days: int
     """Planned length."""
+    alpha: float
+    """1 - coverage of the intervals: of this metric over all looks, not over several metrics."""
     looks: tuple[Look, ...]
     """As of each day at whose end there were viewers enough, counted from 0."""
 
@@ -187,21 +190,11 @@ def _stages(counted: metrics.Counted) -> dict[str, Latency]:
 
 def _experiments(folder: Path) -> Iterable[Seen]:
     """Read the analyses that lie beside the run; what is none of them is passed over."""
-    for path in sorted(folder.glob("*/analysis.json")):
+    for _, held in sorted(found_beside(folder, "analysis.json"), key=lambda each: each[0]):
         try:
-            found = path.stat()
-            yield from _read(path, (found.st_mtime_ns, found.st_size))
-        except OSError:
+            yield from _seen(held)
+        except (KeyError, TypeError, ValueError):
             continue
-
-
-@lru_cache(maxsize=64)
-def _read(path: Path, _changed: tuple[int, int]) -> tuple[Seen, ...]:
-    """Read a file as it is since then; nothing where it is no analysis."""
-    try:
-        return tuple(_seen(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
 
 
 def _seen(held: dict[str, Any]) -> list[Seen]:
@@ -218,10 +211,12 @@ def _seen(held: dict[str, Any]) -> list[Seen]:
         Seen(
             experiment=definition["name"],
             metric=metric,
+            fewer_is_better=METRICS[metric].better == "down",
             control=definition["control"],
             treatment=treatment,
             simulated=bool(held["simulated"]),
             days=int(definition["days"]),
+            alpha=float(definition["alpha"]),
             looks=tuple(found),
         )
         for (metric, treatment), found in looks.items()

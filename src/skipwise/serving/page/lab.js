@@ -23,7 +23,6 @@ const METRICS = {
   like_rate: "likes", positives_rate: "likes, follows, shares", negatives_rate: "“not for me”",
   sessions_per_viewer: "sessions per viewer", active_days_per_viewer: "active days per viewer", return_rate: "viewers who return",
 };
-const FEWER_IS_BETTER = ["glance_rate", "negatives_rate"];
 const EVERY_MS = 5000;
 const RARE = 6;
 const THIN = 5;  // views: a share of fewer says nothing
@@ -130,13 +129,21 @@ function wilson(happened, shown) {
 function drawExperiments({ experiments: found }) {
   if (!changed("experiments", found)) return;
   const clear = found.flatMap((each) => clearOf(each) ?? []);
+  const levels = [...new Set(found.map(coverage))].join(", ");
   show("experiments", !found.length ? "" : clear.length ? clear.join(" ") : "Nothing is clear of chance so far.",
   found.length ? node("div", { class: "charts" }, found.map((each) => node("section", { class: "seen" },
     node("h3", {}, `${short(each.experiment, 40)}: ${metricOf(each)}`),
     node("p", { class: "note" }, `${short(each.treatment, 30)} against ${short(each.control, 30)}${each.simulated ? "; simulated viewers" : ""}. ${saidOf(each)}`),
     each.looks.length ? looks(metricOf(each), each.looks, each.days) : nothing("Too few viewers so far."))))
     : nothing("No experiment has been analysed beside this run. `skipwise experiment analyse ... --out FOLDER` in a folder beside it makes one appear."),
-  found.length ? node("p", { class: "legend" }, node("span", {}, "effect"), node("span", { class: "pale" }, "95 % interval, good for every look")) : null);
+  found.length ? node("p", { class: "legend" }, node("span", {}, "effect"), node("span", { class: "pale" }, `${levels} interval, good for every look`)) : null,
+  found.length ? node("p", { class: "note" }, "Each metric is judged alone: the more of them, the likelier it is that one is clear of chance by chance. The verdict of `skipwise experiment analyse`, which corrects for that, stands in its report.") : null);
+}
+
+/** How sure an experiment's intervals are. */
+function coverage({ alpha }) {
+  const share = 100 * (1 - alpha);
+  return `${Number(share.toFixed(1))} %`;
 }
 
 function metricOf({ metric }) {
@@ -145,7 +152,8 @@ function metricOf({ metric }) {
 
 /**
  * Which way a metric is clear of chance, and since when; null where it never was. The intervals are
- * good for every look, so the first clear one may be believed.
+ * good for every look of one metric, so its first clear one may be believed; they are not made wider
+ * because several metrics are looked at.
  */
 function clearOf(each) {
   const first = each.looks.find(({ low, high }) => low > 0 || high < 0);
@@ -153,9 +161,9 @@ function clearOf(each) {
   const up = first.low > 0;
   const { low, high } = each.looks.at(-1);
   const still = up ? low > 0 : high < 0;
-  const better = up !== FEWER_IS_BETTER.includes(each.metric);
+  const better = up !== each.fewer_is_better;
   const sides = `${up ? "higher" : "lower"} with ${short(each.treatment, 30)} than with ${short(each.control, 30)}, which is ${better ? "better" : "worse"}`;
-  return `${short(each.experiment, 40)}, ${metricOf(each)}: ${sides}; clear of chance since day ${first.day + 1}${still ? "" : ", no longer in the last look"}.`;
+  return `${short(each.experiment, 40)}, ${metricOf(each)}: ${sides}; clear of chance (${coverage(each)}, this metric alone) since day ${first.day + 1}${still ? "" : ", no longer in the last look"}.`;
 }
 
 /** The last look in words. */

@@ -1,11 +1,14 @@
 // The lab's card of models: which answer, and how another takes over.
 
 import { ask } from "/page/api.js";
-import { node, percent, short } from "/page/dom.js";
+import { node, percent, put, short } from "/page/dom.js";
 import { cards, changed, fill, forget, show } from "/page/question.js";
 
 const LOADING_AT_MOST_MS = 600_000;  // a model made into machine code takes minutes
+const TOLD = 5;  // newest lines
+const BIASES = { glance: "skips", effective: "effective views", long: "long views" };
 const said = node("p", { class: "note", role: "status" });
+const taken = node("div", { class: "taken" });
 
 let changing = false;
 
@@ -38,10 +41,14 @@ async function change(body, figures) {
 /** Draw it, as asked for or as `known`. */
 export async function drawModels(figures, known = null) {
   const models = known ?? await ask("GET", "/v1/models");
-  const { request_id: _, ...rest } = models;
-  if (changing || !changed("models", { ...rest, runs: figures.runs })) return;
+  const { request_id: _, trial, told, refused, ...rest } = models;
+  if (changing) return;
+  put(taken, trial && trialOf(trial), toldOf(told), refused && node("p", { class: "note" }, `Refused, the newest published: ${short(refused, 300)}`));
+  if (!changed("models", { ...rest, runs: figures.runs })) return;  // else what was picked stays
+  const before = document.getElementById("run")?.value;
+  const picked = figures.runs.includes(before) ? before : models.current;
   const pick = node("select", { id: "run", "aria-label": "A run beside this one" },
-    figures.runs.map((run) => node("option", { value: run, selected: run === models.current }, short(run, 60))));
+    figures.runs.map((run) => node("option", { value: run, selected: run === picked }, short(run, 60))));
   const swaps = node("button", { type: "button", onclick: () => change({ action: "swap", run: pick.value }, figures) }, "Swap in");
   const tries = node("button", { type: "button", onclick: () => change({ action: "canary", run: pick.value, share: 0.1 }, figures) }, "Try on 10 %");
   const allow = () => {  // what answers already need not take over
@@ -56,5 +63,30 @@ export async function drawModels(figures, known = null) {
       node("tbody", {}, row("answers", models.current, percent(1 - models.canary_share)),
         row("canary", models.canary, models.canary ? percent(models.canary_share) : ""), row("before", models.previous, ""))),
     node("div", { class: "does" }, pick, swaps, tries,
-      node("button", { type: "button", disabled: !models.previous && !models.canary, onclick: () => change({ action: "roll_back" }, figures) }, "Roll back")), said));
+      node("button", { type: "button", disabled: !models.previous && !models.canary, onclick: () => change({ action: "roll_back" }, figures) }, "Roll back")), said, taken));
+}
+
+/** The two models of a trial, side by side. */
+function trialOf({ since_ms, decision, words, current, canary }) {
+  const share = (value) => (value === null || value === undefined ? "–" : percent(value, 1));
+  const head = (text) => node("th", { scope: "col" }, text);
+  const arm = (role, { run, views, skip_rate, bias }) => node("tr", {}, node("th", { scope: "row" }, `${role}: ${short(run, 40)}`),
+    node("td", {}, views.toLocaleString()), node("td", {}, share(skip_rate)),
+    Object.keys(BIASES).map((name) => node("td", {}, share(bias[name]))));
+  return node("section", { class: "trial" }, node("h3", {}, `On trial since ${when(since_ms)}: ${decision}`), node("p", { class: "note" }, words),
+    node("div", { class: "scrolls", role: "region", tabindex: "0", "aria-label": "The trial in figures" }, node("table", {},
+      node("thead", {}, node("tr", {}, head("model"), head("views"), head("skipped"),
+        Object.values(BIASES).map((name) => head(`${name}: promised less what came`)))),
+      node("tbody", {}, arm("answers", current), arm("canary", canary)))));
+}
+
+/** What was done about published models, newest first. */
+function toldOf(told) {
+  if (!told.length) return null;
+  return node("section", {}, node("h3", {}, "Published models"),
+    node("ul", { class: "told" }, told.slice(-TOLD).reverse().map(({ at_ms, what, run, why }) => node("li", { class: "note" }, `${when(at_ms)}: ${what} ${short(run, 40)}; ${short(why, 300)}`))));
+}
+
+function when(ms) {
+  return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }
