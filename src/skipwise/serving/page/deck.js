@@ -3,10 +3,9 @@
 //   set(before, now, next)  ->  three cards on one track;  moved(+1 | -1, how)  ->  who asked
 
 import { icon, node } from "/page/dom.js";
+import { Rolls } from "/page/wheel.js";
 
 const SWIPE_PX = 56;
-const WHEEL_PX = 40;
-const WHEEL_REST_MS = 260;
 
 export class Deck {
   /** @param move called with (step, {seen}): seen where the next card was in sight already. */
@@ -41,6 +40,8 @@ export class Deck {
 
   /** Say something in place of cards. */
   say(...content) {
+    const before = [...this.element.children].map((each) => each.textContent).join("");
+    if (before === content.map((each) => each.textContent).join("")) return;  // a button there keeps its focus
     this.element.replaceChildren(...content);
     this.before = this.now = this.next = null;
   }
@@ -50,7 +51,7 @@ export class Deck {
     let dragged = 0;
     const drag = (px) => this.track.style.setProperty("--drag", `${px}px`);
     this.element.addEventListener("pointerdown", (event) => {
-      if (event.target.closest("button") || !this.now) return;
+      if (event.button !== 0 || event.target.closest("button") || !this.now) return;
       start = { x: event.clientX, y: event.clientY, id: event.pointerId };
       dragged = 0;
     });
@@ -79,20 +80,12 @@ export class Deck {
     };
     this.element.addEventListener("pointerup", end);
     this.element.addEventListener("pointercancel", end);
-    let rolled = 0;
-    let restsAt = 0;
-    let last = 0;
+    const rolls = new Rolls();
     this.element.addEventListener("wheel", (event) => {
+      if (event.ctrlKey) return;  // the browser's own zoom
       event.preventDefault();
-      const now = performance.now();
-      if (now - last > 160) rolled = 0;
-      last = now;
-      if (now < restsAt) return;  // the roll that moved one card moves no second one
-      rolled += event.deltaY;
-      if (Math.abs(rolled) < WHEEL_PX) return;
-      this.move(rolled > 0 ? 1 : -1, {});
-      rolled = 0;
-      restsAt = now + WHEEL_REST_MS;
+      const step = rolls.step(event);
+      if (step) this.move(step, {});
     }, { passive: false });
   }
 }
