@@ -20,7 +20,10 @@ from skipwise.model.score import ScoreWeights, save_score_weights
 from skipwise.serving.pipeline import SlateSettings
 from skipwise.serving.serve import Service, ServiceSettings
 from skipwise.serving.serve_settings import ServeSettings
+from skipwise.serving.state.store import START, open_store
 from skipwise.serving.trust import add_key
+from skipwise.serving.wire import Event
+from skipwise.serving.world import Viewed, read_line
 from skipwise.settings import apply_settings
 from skipwise.simulation.world import WorldSettings
 from skipwise.training.checkpoint import TrainedRun, load_run
@@ -55,6 +58,9 @@ SERVING = ServiceSettings(
     serving=ServeSettings(clock="log", slate=SlateSettings(explore_share=0.0, per_topic=10)),
     limits=PATIENT.limits,
 )
+FLAGS = ("liked", "followed", "shared", "disliked")
+STATES: dict[str, str] = {}
+"""Where each server that runs has its state, by its address."""
 
 
 class Locked(NamedTuple):
@@ -66,6 +72,21 @@ class Locked(NamedTuple):
 
 def base_of(client: Client) -> str:
     return str(client.base_url).rstrip("/")
+
+
+def kept_of(client: Client, viewer_id: str) -> list[Event]:
+    """Return a viewer's events as the server's log has them, in the order of showing."""
+    store = open_store(STATES[base_of(client)])
+    events: list[Event] = []
+    cursor = START
+    while lines := store.follow(cursor):
+        cursor = lines[-1].cursor
+        for line in filter(None, (each.payload for each in lines)):
+            read = read_line(line)
+            if isinstance(read, Viewed) and read.event.viewer_id == viewer_id:
+                events.append(read.event)
+    store.close()
+    return sorted(events, key=lambda event: event.shown_at_ms)
 
 
 def require(what: str | None, message: str) -> str:
@@ -209,4 +230,5 @@ def served(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("skipwise.serving.engine.FUTURE_MS", 86_400_000)
         with running(service) as client:
+            STATES[base_of(client)] = service.state
             yield client

@@ -1,5 +1,6 @@
 // What a person does with the page. Each scenario returns what it did and saw; the tests judge.
 import { compares, weighs } from "./drawer.mjs";
+import * as doing from "./doing.mjs";
 import { cardNow, heldOf, open, run, saved, swipe } from "./harness.mjs";
 import { mends, reads, swaps, tries, unlocks } from "./lab.mjs";
 import { looks } from "./looks.mjs";
@@ -19,15 +20,10 @@ async function hurry(page, ...keys) {
 /** Swipe through cards: skip one topic, watch another to its end, others for twelve seconds. */
 async function learns(browser, { base, viewer, skip, watch, cards }) {
   const { context, page, problems } = await open(browser, base);
-  const slates = [];
-  page.on("response", async (answer) => {
-    if (answer.url().endsWith("/v1/feed")) slates.push((await answer.json()).items.map((item) => item.shown.topics ?? []));
-  });
+  const slates = doing.slatesOf(page);
   await page.clock.install();
-  const began = Date.now();
   await page.goto(`${base}/?viewer=${viewer}`);
   await cardNow(page).waitFor();
-  const firstMs = Date.now() - began;
   const videos = [];
   for (let at = 0; at < cards; at += 1) {
     const topics = await cardNow(page).locator(".chips li").allTextContents();
@@ -41,15 +37,42 @@ async function learns(browser, { base, viewer, skip, watch, cards }) {
   await saved(page);
   const noted = await page.evaluate(() => window.noted);
   const watchedMs = videos.map((_, at) => noted.pressed[at] - noted.shown[at]);
-  const nextMs = videos.map((_, at) => noted.shown[at + 1] - noted.pressed[at]);
-  const held = await heldOf(base, viewer);
+  const held = (await heldOf(base, viewer)).num_events;
   await context.close();
-  return { problems, held, slates, videos, watchedMs, nextMs, firstMs };
+  return { problems, held, slates: slates.topics, asked: slates.asked, videos, watchedMs, shownMs: noted.shown };
+}
+
+/** Runs in the page: notes each card's time on screen where a reload leaves it, as an eye would. */
+function remembering() {
+  if (!location.protocol.startsWith("http")) return;
+  let on = null;
+  const now = () => performance.timeOrigin + performance.now();
+  const see = (video) => {
+    if (on) localStorage.setItem(`noted.${on.atMs}`, JSON.stringify({ untilMs: now(), ...on }));
+    on = video && { video, atMs: now(), viewer: new URL(location.href).searchParams.get("viewer") };
+  };
+  let last = null;
+  new MutationObserver(() => {
+    const card = document.querySelector(".card[data-at='0']");
+    if (card && card !== last) see(card.querySelector(".id").textContent.replace(" · ", ""));
+    last = card ?? last;
+  }).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-at"] });
+  addEventListener("keydown", () => Object.assign(on ?? {}, { untilMs: now() }), true);
+  addEventListener("pagehide", () => see(null));
 }
 
 /** Reload in the middle of a view, lose the connection and get it back, and use two tabs. */
 async function survives(browser, { base, viewer }) {
   const { context, page, problems } = await open(browser, base);
+  await context.addInitScript(remembering);
+  const asked = {}, posted = new Set();
+  const listen = (tab) => {
+    tab.on("request", (request) => {
+      if (request.url().endsWith("/v1/events")) request.postDataJSON().events.forEach((row) => posted.add(row.event_id));
+    });
+    doing.slatesOf(tab, asked);
+  };
+  listen(page);
   const url = `${base}/?viewer=${viewer}`;
   await page.goto(url);
   await cardNow(page).waitFor();
@@ -71,21 +94,22 @@ async function survives(browser, { base, viewer }) {
   await cardNow(page).waitFor();
   await saved(page);
   const other = await open(browser, base, { context });
+  listen(other.page);
   await other.page.goto(url);
   await cardNow(other.page).waitFor();
   await Promise.all([page, other.page].map(async (tab) => {
     for (let at = 0; at < 3; at += 1) await swipe(tab);
   }));
   await Promise.all([saved(page), saved(other.page)]);
-  await page.close({ runBeforeUnload: false });
+  await page.goto("about:blank");
   await other.page.goto("about:blank");
-  const last = await open(browser, base, { context });  // what the closed tabs had open is adopted
+  const last = await open(browser, base, { context });  // what did not arrive as they went is sent now
   await last.page.goto(`${base}/?viewer=${viewer}-other`);
   await cardNow(last.page).waitFor();
   await saved(last.page);
-  const held = await heldOf(base, viewer);
+  const done = await last.page.evaluate(() => Object.keys(localStorage).filter((name) => name.startsWith("noted.")).map((name) => JSON.parse(localStorage.getItem(name))));
   await context.close();
-  return { held, problems: [...problems, ...other.problems, ...last.problems, ...lost], said };
+  return { problems: [...problems, ...other.problems, ...last.problems, ...lost], said, asked, posted: [...posted], done: done.filter((each) => each.viewer === viewer).sort((one, two) => one.atMs - two.atMs) };
 }
 
 /** Pause by hiding the tab, bounce through cards one has seen, like one afterwards. */
@@ -262,4 +286,4 @@ async function locked(browser, { base, keys }) {
   return told;
 }
 
-await run({ ...troubles, compares, frames, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, survives, swaps, switches, tries, unlocks, weighs });
+await run({ ...doing, ...troubles, compares, frames, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, survives, swaps, switches, tries, unlocks, weighs });

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.browser.conftest import HERE, Locked, Play, base_of
+from tests.browser.conftest import FLAGS, HERE, Locked, Play, base_of, kept_of
 from tests.browser.pictures import differs, keep, reduced
 from tests.serving.running import Client
 
@@ -75,10 +75,16 @@ def test_the_feed_turns_away_from_what_is_skipped_and_towards_what_is_watched(
     assert share_of(watch, later) > share_of(watch, control[-LATER:])
     assert told["problems"] == []
 
-    held = told["held"]["events"]
-    assert [event["video_id"] for event in held] == told["videos"]
-    for event, watched_ms in zip(held, told["watchedMs"], strict=True):
-        assert abs(1000 * event["watch_s"] - watched_ms) <= 50
+    events = kept_of(tasted_feed, "learner")[: told["held"]]
+    assert [event.video_id for event in events] == told["videos"]
+    assert not any(getattr(event, flag) for event in events for flag in FLAGS)
+    ahead_ms = events[0].shown_at_ms - told["shownMs"][0]
+    for event, watched_ms, shown_ms in zip(
+        events, told["watchedMs"], told["shownMs"], strict=False
+    ):
+        assert abs(event.watch_ms - watched_ms) <= 50
+        assert abs(event.shown_at_ms - ahead_ms - shown_ms) <= 100
+        assert told["asked"][event.request_id][event.position] == event.video_id
 
 
 def test_a_reload_a_lost_connection_and_two_tabs_lose_nothing_and_count_nothing_twice(
@@ -87,7 +93,23 @@ def test_a_reload_a_lost_connection_and_two_tabs_lose_nothing_and_count_nothing_
     told = play("survives", base=base_of(feed), viewer="survivor")
     assert told["problems"] == []
     assert "offline: 3 events kept here" in told["said"]
-    assert told["held"]["num_events"] == 15
+    done, events = told["done"], kept_of(feed, "survivor")
+    assert len(done) == 15
+    assert sorted(event.video_id for event in events) == sorted(each["video"] for each in done)
+    assert {event.event_id for event in events} >= set(told["posted"])
+    assert len({event.event_id for event in events}) == 15
+    by_video = {(each["video"], round(each["atMs"])): each for each in done}
+    ahead_ms = events[0].shown_at_ms - done[0]["atMs"]
+    for event in events:
+        at = min(
+            (key for key in by_video if key[0] == event.video_id),
+            key=lambda key: abs(key[1] + ahead_ms - event.shown_at_ms),
+        )
+        seen = by_video.pop(at)  # each was done once, and is kept once
+        assert abs(event.shown_at_ms - ahead_ms - seen["atMs"]) <= 500
+        assert abs(event.watch_ms - (seen["untilMs"] - seen["atMs"])) <= 150
+        assert told["asked"][event.request_id][event.position] == event.video_id
+        assert not any(getattr(event, flag) for flag in FLAGS)
 
 
 def test_only_time_on_screen_counts_and_a_bounce_on_the_way_back_is_no_view(

@@ -6,39 +6,41 @@
 // takes longer than a person would wait; then the card that was ready comes, and the one after it
 // has learnt. Where answers have taken longer than that of late, nobody waits in vain.
 
-import { ask, key } from "/page/api.js";
+import { ask } from "/page/api.js";
 import { Card } from "/page/card.js";
 import { Deck } from "/page/deck.js";
-import { freshId, node, short } from "/page/dom.js";
+import { freshId } from "/page/dom.js";
 import { Guide } from "/page/guide.js";
 import { listenToKeys } from "/page/keys.js";
 import { Learnt } from "/page/learnt.js";
 import { Outbox } from "/page/outbox.js";
 import { askForKey, Picker } from "/page/picker.js";
 import { Queue } from "/page/queue.js";
-import { place, tellStatus } from "/page/status.js";
+import { place, seenPlace, tellStatus, troublePlace } from "/page/status.js";
 import { View } from "/page/view.js";
 import { Why } from "/page/why.js";
 
 const PATIENCE_MS = 60;
+const RETRY_MS = 3000;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
 const FLAGS = { like: "liked", follow: "followed", share: "shared", not: "disliked" };
 
-class Feed {
+export class Feed {
   constructor(facts) {
     this.facts = facts.feed;
     this.scopes = new Set(facts.scopes);
     this.serverAheadMs = facts.feed.now_ms - Date.now();
     this.glanceMs = facts.feed.glance_below_s * 1000;
-    this.outbox = new Outbox((state) => this.#status(state));
+    this.onTheWay = new Map();  // event id -> what was left and is not answered for yet
+    this.outbox = new Outbox((state) => this.#status(state), (ids, why) => this.#settled(ids, why));
     this.deck = new Deck(byId("deck"), (step, how) => this.move(step, how));
     this.learnt = new Learnt(byId("learnt"), facts.feed);
     this.why = new Why(byId("why"), this);
     this.picker = new Picker(byId("who"), this.scopes, (viewerId) => this.begin(viewerId));
     this.guide = new Guide(byId("learnt"), () => this.queue);
     this.turn = Promise.resolve();
-    this.sent = { waiting: 0, refused: [] };
+    this.sent = { waiting: 0, failing: null, refused: [] };
     this.trouble = null;
     this.usualMs = 0;  // from an event to the slate that has learnt from it, a running mean
     this.paused = this.moving = false;
@@ -52,6 +54,7 @@ class Feed {
     this.viewerId = viewerId;
     this.past = [];
     this.at = -1;
+    this.onTheWay.clear();
     this.next = null;  // it was the viewer's before
     this.picker.show(viewerId);
     this.learnt.begin();
@@ -67,21 +70,32 @@ class Feed {
       if (queue === this.queue) this.#failed(problem, true);
       return;
     }
-    if (queue === this.queue) await this.move(1, { seen: true });
+    if (queue === this.queue) await this.#goOn();
   }
 
-  /** Move on or back; `seen` where the card to come was in sight already and must be that one. */
+  /**
+   * Move on or back; `seen` where the card to come was in sight already and must be that one. Before
+   * the first card there is nothing to move on from.
+   */
   move(step, how) {
-    this.turn = this.turn.then(() => this.#move(step, how)).catch((problem) => this.#failed(problem)).finally(() => {
+    return this.#inTurn(() => this.current && this.#move(step, how));
+  }
+
+  /** Show the next card where none is on, as after a slate that failed. */
+  #goOn() {
+    return this.#inTurn(() => this.view || this.#move(1, {}));
+  }
+
+  #inTurn(does) {
+    this.turn = this.turn.then(does).catch((problem) => this.#failed(problem)).finally(() => {
       this.moving = false;
     });
     return this.turn;
   }
 
   /** Ask for what comes next again, as when the score has changed. */
-  async renew() {
-    await this.queue.ask();
-    return this.queue.coming;
+  renew() {
+    return this.queue.ask().then(() => this.queue.coming);
   }
 
   /** What is on: {entry, view, explained}. */
@@ -90,12 +104,13 @@ class Feed {
   }
 
   async #move(step, { seen = false }) {
-    if (step < 0 && this.at <= 0) return;
+    const covered = !this.view;  // words stand in place of the card: it is the one to go back to
+    if (step < 0 && this.at <= 0 && !covered) return;
     const queue = this.queue;
     const learnt = this.#leave();
     this.moving = true;
     if (step < 0) {
-      this.at -= 1;
+      if (!covered) this.at -= 1;
     } else if (this.at + 1 < this.past.length) {
       this.at += 1;
     } else {
@@ -182,20 +197,35 @@ class Feed {
   }
 
   /** Post what was left; returns a promise of the slate that has learnt from it. */
-  #send(left) {
+  #send({ entry, watched: row }) {
     const { queue } = this;
-    const row = left.watched;
-    const sentAt = performance.now();
+    const sent = { entry, row, atMs: performance.now(), late: false };
+    this.onTheWay.set(row.event_id, sent);
     return this.outbox.flush()
       .then(() => {
         if (queue !== this.queue) return null;
-        this.learnt.kept(row.event_id, performance.now() - sentAt);
-        this.guide.kept(left.entry, row, this.glanceMs);
+        this.#settled([row.event_id], null);  // where another tab has sent it
         return queue.ask().then(() => {
-          this.usualMs += 0.3 * (performance.now() - sentAt - this.usualMs);
+          this.usualMs += 0.3 * (performance.now() - sent.atMs - this.usualMs);
         });
       })
-      .catch((problem) => this.#failed(problem));
+      .catch((problem) => {
+        sent.late = true;
+        this.#failed(problem);
+      });
+  }
+
+  /** Events are on disk, or refused for what `why` says; a slate is asked for where nobody waits to. */
+  #settled(ids, why) {
+    const mine = ids.map((id) => this.onTheWay.get(id)).filter(Boolean);
+    for (const { entry, row, atMs } of mine) {
+      this.onTheWay.delete(row.event_id);
+      if (why === null) {
+        this.learnt.kept(row.event_id, performance.now() - atMs);
+        this.guide.kept(entry, row, this.glanceMs);
+      } else this.learnt.refused(row.event_id);
+    }
+    if (mine.some(({ late }) => late)) this.#again();
   }
 
   #renewed(queue) {
@@ -277,6 +307,7 @@ class Feed {
       else this.outbox.flush().catch(() => {});
       if (this.current) this.#show();
     });
+    addEventListener("online", () => this.trouble && this.#again());
     addEventListener("resize", () => this.current && this.#lay());
     byId("deck").addEventListener("tapped", () => this.pause());
     listenToKeys(this);
@@ -304,41 +335,38 @@ class Feed {
   }
 
   #allSeen() {
-    this.deck.say(place("empty", "You have seen everything there is.",
-      `All ${this.facts.num_videos.toLocaleString()} videos, or all that may be shown to ${short(this.viewerId, 40)}.`,
-      node("button", { type: "button", class: "main", onclick: () => this.picker.fresh() }, "Start as a new viewer")));
+    this.deck.say(seenPlace(this.facts.num_videos, this.viewerId, () => this.picker.fresh()));
   }
 
   /** Say what went wrong: in place of the card where there is none, `bare`, else in the status line. */
   #failed(problem, bare = !this.view && !this.moving) {
-    const offline = problem.status === 0;
     if (!(problem.status >= 0)) console.error(problem);
     if (problem.locked) this.#unlock();
-    this.trouble = offline ? "no connection" : problem.message;
+    this.trouble = problem.status === 0 ? "no connection" : problem.message;
     this.#status();
-    if (!bare) return;  // a card is on, or comes
-    this.deck.say(place(offline ? "offline" : "error",
-      offline ? "No connection to the server." : problem.status ? "The server cannot make a slate." : "This page has a fault.",
-      offline ? "What you did is kept here and is sent when it is back." : problem.message,
-      node("button", { type: "button", class: "main", onclick: () => this.#again() }, "Try again")));
-    if (offline) {
-      clearTimeout(this.again);
-      this.again = setTimeout(() => this.#again(), 3000);
+    if (problem.passing) {
+      clearTimeout(this.retry);
+      this.retry = setTimeout(() => this.#again(), Math.max(RETRY_MS, 1000 * problem.retryAfterS));
     }
+    if (bare) this.deck.say(troublePlace(problem, () => this.#again()));  // else a card is on, or comes
   }
 
+  /** Try again to post what waits and to get a slate; shows its first card where none is on. */
   async #again() {
-    clearTimeout(this.again);
-    if (this.view) return;
+    clearTimeout(this.retry);
+    if (this.trying) return;
+    this.trying = true;
     const queue = this.queue;
     try {
-      await this.outbox.flush();
-      await queue.ask();
+      await this.outbox.flush().catch(() => {});  // it has retries of its own
+      if (queue === this.queue) await queue.ask();
     } catch (problem) {
-      this.#failed(problem);
+      if (queue === this.queue) this.#failed(problem);
       return;
+    } finally {
+      this.trying = false;
     }
-    if (queue === this.queue && !this.view) this.move(1, {});
+    if (queue === this.queue) await this.#goOn();
   }
 
   /** Ask for a key that opens feed and events, and go on with it; nobody watches meanwhile. */
@@ -364,29 +392,8 @@ class Feed {
       this.unlocking = false;
     }
     if (stops && this.paused) this.pause();
-    if (!this.view && !this.moving && this.queue.coming.length) this.move(1, {});
+    if (this.queue.coming.length) this.#goOn();
   }
 }
 
 const rest = (ms) => new Promise((done) => setTimeout(done, ms));
-
-async function start() {
-  let facts;
-  try {
-    facts = await ask("GET", "/v1/page");
-    while (!facts.feed) {
-      await askForKey("feed,events", key.get() !== null);
-      facts = await ask("GET", "/v1/page");
-    }
-  } catch (problem) {
-    tellStatus(byId("status"), { waiting: 0, refused: [] }, problem.status ? problem.message : "no connection");
-    byId("deck").replaceChildren(place(problem.status ? "error" : "offline",
-      problem.status ? "The server cannot answer." : "No connection to the server.", problem.message,
-      node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")));
-    return;
-  }
-  const feed = new Feed(facts);
-  await feed.begin(feed.picker.chosen());
-}
-
-start();

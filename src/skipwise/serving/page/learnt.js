@@ -39,6 +39,7 @@ export class Learnt {
     while (this.dots.children.length > EVENTS_AT_MOST) this.dots.firstChild.remove();
     const words = { skipped: "Skipped", watched: "Watched", liked: "Liked", rejected: "Not for you" }[did];
     const topic = entry.shown.topics?.[0];
+    this.lastId = row.event_id;
     this.lastWords = `${words}${topic ? `: ${short(topic, 20)}` : ""}, ${seconds(row.watch_ms / 1000)}`;
     this.last.textContent = `${this.lastWords}. Sending…`;
   }
@@ -46,7 +47,12 @@ export class Learnt {
   /** It is on disk. */
   kept(eventId, ms) {
     document.getElementById(`dot-${eventId}`)?.classList.add("kept");
-    this.last.textContent = `${this.lastWords}. On disk after ${Math.round(ms)} ms.`;
+    if (eventId === this.lastId) this.last.textContent = `${this.lastWords}. On disk after ${Math.round(ms)} ms.`;
+  }
+
+  /** The server has refused it. */
+  refused(eventId) {
+    if (eventId === this.lastId) this.last.textContent = `${this.lastWords}. Refused, so not learnt from.`;
   }
 
   /** A slate has come. */

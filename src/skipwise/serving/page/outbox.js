@@ -20,18 +20,26 @@ const ANSWERS_WITHIN_MS = 500;
 const TOLD_MS = 60_000;
 
 export class Outbox {
-  /** @param tell called with {waiting, offline, locked, refused} whenever that changes. */
-  constructor(tell) {
+  /**
+   * @param tell called with {waiting, failing, refused} whenever that changes; failing is the problem
+   *   with which the last sending ended, or null.
+   * @param settled called with the ids of events that the server has on disk; or with those it
+   *   refused, and why.
+   */
+  constructor(tell, settled = () => {}) {
     this.tell = tell;
+    this.settled = settled;
     this.tab = freshId();
     this.flushing = null;
-    this.offline = this.locked = false;
+    this.failing = null;
     this.retryMs = 1000;
     this.timer = this.forgetting = 0;
     this.back();
     addEventListener("online", () => this.flush().catch(() => {}));
     addEventListener("storage", (change) => {
-      if (change.key?.startsWith(WAITING)) this.say();
+      if (!change.key?.startsWith(WAITING)) return;
+      if (change.newValue === null) this.#settledElsewhere(change.key.slice(WAITING.length));
+      this.say();
     });
   }
 
@@ -121,8 +129,7 @@ export class Outbox {
   say() {
     this.tell({
       waiting: this.waiting().length,
-      offline: this.offline,
-      locked: this.locked,
+      failing: this.failing,
       refused: this.#lately(),
     });
   }
@@ -143,11 +150,10 @@ export class Outbox {
       for (let batch = this.waiting(); batch.length; batch = this.waiting()) {
         await this.#send(batch.slice(0, AT_ONCE));
       }
-      this.offline = this.locked = false;
+      this.failing = null;
       this.retryMs = 1000;
     } catch (problem) {
-      this.offline = Boolean(problem.passing);
-      this.locked = Boolean(problem.locked);
+      this.failing = problem;
       this.timer = setTimeout(
         () => this.flush().catch(() => {}),
         Math.max(this.retryMs, problem.retryAfterS * 1000),
@@ -170,8 +176,18 @@ export class Outbox {
         return;
       }
       this.#refuse(batch[0], problem);
+      localStorage.removeItem(batch[0].name);
+      this.settled([batch[0].row.event_id], problem.message);
+      return;
     }
     for (const { name } of batch) localStorage.removeItem(name);
+    this.settled(batch.map(({ row }) => row.event_id), null);
+  }
+
+  /** Another tab has sent an event of this one. */
+  #settledElsewhere(eventId) {
+    const refused = JSON.parse(localStorage.getItem(REFUSED) || "[]");
+    this.settled([eventId], refused.find(({ row }) => row.event_id === eventId)?.why ?? null);
   }
 
   #refuse(entry, problem) {

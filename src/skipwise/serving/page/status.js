@@ -1,6 +1,6 @@
 // What the feed says of itself: in the line at the top, and where cards would stand.
 
-import { node } from "/page/dom.js";
+import { node, short } from "/page/dom.js";
 
 /** Write into the status line how what was done fares, `sent`, and what went wrong, `trouble` or null. */
 export function tellStatus(line, sent, trouble) {
@@ -12,14 +12,16 @@ export function tellStatus(line, sent, trouble) {
   }
 }
 
-function stateOf({ waiting, offline, locked, refused }, trouble) {
+function stateOf({ waiting, failing, refused }, trouble) {
   const kept = `${waiting} ${waiting === 1 ? "event" : "events"} kept here`;
-  return offline ? ["offline", `offline: ${kept}`]
-    : locked ? ["refused", `needs a key: ${kept}`]
-      : waiting ? ["sending", `sending ${waiting}`]
-        : refused.length ? ["refused", `${refused.length} refused: ${refused.at(-1).why}`]
-          : trouble ? ["refused", `no new slate: ${trouble}`]
-            : ["saved", "saved"];
+  if (waiting && failing) {
+    return failing.status === 0 ? ["offline", `offline: ${kept}`]
+      : ["refused", failing.locked ? `needs a key: ${kept}` : `${kept}: ${failing.message}`];
+  }
+  return waiting ? ["sending", `sending ${waiting}`]
+    : refused.length ? ["refused", `${refused.length} refused: ${refused.at(-1).why}`]
+      : trouble ? ["refused", `no new slate: ${trouble}`]
+        : ["saved", "saved"];
 }
 
 /** What stands where cards would. */
@@ -28,4 +30,20 @@ export function place(kind, title, words, ...more) {
     kind === "loading" ? node("div", { class: "ghost", "aria-hidden": "true" }) : null,
     node("p", { class: "title", role: kind === "loading" ? null : "alert" }, title),
     words ? node("p", {}, words) : null, ...more);
+}
+
+/** What stands there when there is no next card: what went wrong, and a button that calls `again`. */
+export function troublePlace(problem, again) {
+  const offline = problem.status === 0;
+  return place(offline ? "offline" : "error",
+    offline ? "No connection to the server." : problem.status ? "The server cannot make a slate." : "This page has a fault.",
+    offline ? "What you did is kept here and is sent when it is back." : problem.message,
+    node("button", { type: "button", class: "main", onclick: again }, "Try again"));
+}
+
+/** What stands there when nothing is left; `fresh` begins as a new viewer. */
+export function seenPlace(numVideos, viewerId, fresh) {
+  return place("empty", "You have seen everything there is.",
+    `All ${numVideos.toLocaleString()} videos, or all that may be shown to ${short(viewerId, 40)}.`,
+    node("button", { type: "button", class: "main", onclick: fresh }, "Start as a new viewer"));
 }
