@@ -13,7 +13,7 @@ export class Deck {
     this.element = element;
     this.move = move;
     this.track = node("div", { class: "track" });
-    this.before = this.now = this.next = null;
+    this.before = this.now = this.next = this.said = null;
     this.steps = node("div", { class: "steps" },
       node("button", { type: "button", class: "step", "aria-label": "Back", onclick: () => move(-1, {}) }, icon("up")),
       node("button", { type: "button", class: "step", "aria-label": "Next", onclick: () => move(1, {}) }, icon("down")));
@@ -22,6 +22,7 @@ export class Deck {
 
   /** Show cards; null where there is none. */
   set(before, now, next) {
+    this.said = null;
     if (this.track.parentNode !== this.element) this.element.replaceChildren(this.track, this.steps);
     const wanted = [[before, -1], [now, 0], [next, 1]].filter(([card]) => card);
     for (const child of [...this.track.children]) {
@@ -40,8 +41,9 @@ export class Deck {
 
   /** Say something in place of cards. */
   say(...content) {
-    const before = [...this.element.children].map((each) => each.textContent).join("");
-    if (before === content.map((each) => each.textContent).join("")) return;  // a button there keeps its focus
+    const words = content.map((each) => each.textContent).join("");
+    if (words === this.said) return;  // a button there keeps its focus
+    this.said = words;
     this.element.replaceChildren(...content);
     this.before = this.now = this.next = null;
   }
