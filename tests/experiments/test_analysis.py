@@ -1,6 +1,7 @@
 """Numbers against scipy and numpy, false alarms against their level, planted effects found."""
 
 import dataclasses
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,18 +12,21 @@ from scipy import stats
 from skipwise.errors import ExperimentError
 from skipwise.experiments.analysis import (
     Effect,
+    always_alpha,
     analyse,
     corrected,
     effects_on,
     plan,
     ratio_p_value,
     step_up,
+    unjudged,
 )
 from skipwise.experiments.definition import Goal, Guardrail, Variant
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import Panel
 from skipwise.experiments.sequence import half_widths
 from skipwise.experiments.verdict import RATIO_ALARM, judge
+from skipwise.report.experiment_page import write_experiment_page
 from tests.experiments.planted import (
     DEFINITION,
     lifted,
@@ -259,3 +263,89 @@ def test_too_little_to_say_anything_is_refused() -> None:
     likes = dataclasses.replace(WEEK, metrics=(Goal(name="like_rate"),))
     with pytest.raises(ExperimentError, match="like_rate does not vary"):
         analyse(panel, likes)
+
+
+def first_day(panel: Panel) -> Panel:
+    return dataclasses.replace(panel, sums=panel.sums[:, :1])
+
+
+def test_what_cannot_be_judged_on_the_first_day_leaves_the_rest_to_be_judged(
+    tmp_path: Path,
+) -> None:
+    """Nobody can have come back yet, and nobody likes; a broken guardrail still stops."""
+    panel = first_day(made_panel(np.random.default_rng(11), viewers=600, lift=2.0))
+    rails = ("return_rate", "like_rate", "watch_per_view")
+    definition = dataclasses.replace(
+        WEEK, guardrails=tuple(Guardrail(name=name, worse_by_at_most=0.05) for name in rails)
+    )
+    found = analyse(panel, definition)
+    assert found.days == 1
+    assert unjudged(found.effects, definition, "treatment") == ["return_rate", "like_rate"]
+    (same,) = judge(found, definition)
+    assert "Not judged yet: next-day return, likes per thousand views" in same.words
+    worse = analyse(dataclasses.replace(panel, variant=1 - panel.variant), definition)
+    (verdict,) = judge(worse, definition)
+    assert verdict.decision == "stop"
+    assert "Not judged yet: next-day return" in verdict.words
+    page = tmp_path / "page.html"
+    write_experiment_page(page, worse, [verdict], definition, simulated=False)
+    assert "Not judged yet: next-day return" in page.read_text(encoding="utf-8")
+
+
+def test_what_is_asked_for_may_wait_until_the_planned_end_and_no_longer() -> None:
+    panel = made_panel(np.random.default_rng(12), viewers=600)
+    names = ("like_rate", "watch_per_viewer")
+    definition = dataclasses.replace(WEEK, metrics=tuple(Goal(name=name) for name in names))
+    early = analyse(first_day(panel), definition)
+    (verdict,) = judge(early, definition)
+    assert verdict.decision == "keep running"
+    assert "day 1 of 7" in verdict.words
+    assert "Not judged yet: likes per thousand views" in verdict.words
+    assert [each.metric for each in early.plans] == ["watch_per_viewer"]
+    with pytest.raises(ExperimentError, match="like_rate does not vary"):
+        analyse(panel, definition)
+    likes = dataclasses.replace(WEEK, metrics=(Goal(name="like_rate"),))
+    with pytest.raises(ExperimentError, match="like_rate does not vary"):
+        analyse(first_day(panel), likes)
+
+
+def test_a_metric_constant_in_one_arm_is_judged_in_the_others() -> None:
+    rng = np.random.default_rng(13)
+    panel = made_panel(rng, viewers=900, variant=rng.integers(0, 3, 900))
+    three = dataclasses.replace(
+        WEEK,
+        variants=tuple(
+            Variant(name=name, share=1 / 4, model="m") for name in ("control", "b", "c")
+        ),
+    )
+    sums = panel.sums.copy()
+    sums[PARTS.index("glances")][:, panel.variant == 2] = 0.0
+    found = effects_on(dataclasses.replace(panel, sums=sums), three, 6, ["glance_rate"])
+    assert [each.treatment for each in found] == ["b"]
+
+
+def test_the_always_valid_interval_is_as_wide_as_its_number_of_comparisons_asks() -> None:
+    """alpha / (metrics x treatments) where p-values are corrected; guardrails stay at alpha."""
+    rng = np.random.default_rng(14)
+    panel = made_panel(rng, viewers=900, variant=rng.integers(0, 3, 900))
+    goals = (Goal(name="watch_per_viewer"), Goal(name="glance_rate"))
+    six = dataclasses.replace(
+        WEEK,
+        variants=tuple(
+            Variant(name=name, share=1 / 4, model="m") for name in ("control", "b", "c")
+        ),
+        metrics=(*goals, Goal(name="views_per_viewer")),
+        guardrails=(Guardrail(name="return_rate", worse_by_at_most=0.1),),
+    )
+    names = ["watch_per_viewer", "return_rate"]
+    corrected_ones = effects_on(panel, six, 3, names)
+    plain = effects_on(panel, dataclasses.replace(six, correction="none"), 3, names)
+    for one, other in zip(corrected_ones, plain, strict=True):
+        level = 0.05 / 6 if one.metric == "watch_per_viewer" else 0.05
+        assert always_alpha(six, one.metric) == pytest.approx(level)
+        width = (one.always_high - one.always_low) / 2
+        assert width == pytest.approx(float(half_widths(one.standard_error, 4, 7, level)))
+        before = float(half_widths(other.standard_error, 4, 7, 0.05))
+        assert (other.always_high - other.always_low) / 2 == pytest.approx(before)
+        assert (width > 1.1 * before) == (one.metric == "watch_per_viewer")
+        assert one.low == pytest.approx(other.low)  # the fixed one is corrected by p-values

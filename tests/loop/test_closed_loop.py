@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from skipwise.loop.arms import HttpArm
 from skipwise.loop.closed import crowd_of, loop_settings, read_world, run_closed_loop
 from skipwise.loop.days import Clock, Loop
 from skipwise.model.score import ScoreWeights, save_score_weights
-from skipwise.serving.serve import Service
-from skipwise.serving.wire import EventBatch
+from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.serving.state.store import START, open_store
+from skipwise.serving.wire import Event, EventBatch
+from skipwise.serving.world import Viewed, read_line
 from skipwise.settings import apply_settings
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
 from tests.serving.running import running
@@ -56,6 +59,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short_run(Dataset.open(dataset.path), folder / "run", "passes_at_most=1")
     save_score_weights(folder / "skip.json", ScoreWeights(glance_power=50.0, watch_power=0.0))
     return folder
+
+
+def views(state: str) -> Iterator[Event]:
+    """Return the events as the servers of a state were sent them."""
+    lines = open_store(state).follow(START, 100_000)
+    for line in (read_line(each.payload) for each in lines if each.payload):
+        if isinstance(line, Viewed):
+            yield line.event
 
 
 def looped(made: Path, out: Path, seed: int = 0) -> Path:
@@ -105,7 +116,10 @@ def test_views_in_the_loop_never_overlap_and_nothing_is_shown_twice(
 
 def test_the_same_loop_over_http(made: Path, tmp_path: Path) -> None:
     service = Service(
-        run=made / "run", data=made / "DATASET", state=f"sqlite:{tmp_path / 'state.db'}"
+        run=made / "run",
+        data=made / "DATASET",
+        state=f"sqlite:{tmp_path / 'state.db'}",
+        settings=apply_settings(ServiceSettings(), {"serving": {"slate": {"explore_share": 0.1}}}),
     )
     crowd = crowd_of(read_world(made / "log"), np.random.default_rng(0))
     with running(service) as client:
@@ -119,6 +133,11 @@ def test_the_same_loop_over_http(made: Path, tmp_path: Path) -> None:
         )
         rows = list(itertools.islice(loop.live_day(3), 40))
         arm.close()
+        kept = list(views(f"sqlite:{tmp_path / 'state.db'}"))
+        assert kept
+        assert {event.variant for event in kept} == {"current"}
+        assert {event.propensity for event in kept if event.policy == "served"} == {0.9}
+        assert all(0 < (event.propensity or 0) < 0.1 for event in kept if event.policy == "random")
         number = sum(row["video"].size for row in rows)
         assert number > 50
         viewer = int(rows[0]["viewer"][0])

@@ -157,6 +157,19 @@ def test_shares_changed_in_mid_flight_are_refused_by_the_next_start_and_the_watc
     app_of(service)
 
 
+def test_a_watch_before_the_server_does_not_settle_the_shares(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    path, state = definition(tmp_path, small_run), f"sqlite:{tmp_path / 'state.db'}"
+    with running(Service(run=small_run.path, data=small_dataset.path, state=state)):
+        pass
+    right = path.read_text()
+    path.write_text(right.replace("share = 0.4", "share = 0.04"))
+    assert "Nothing can be said yet" in look(path, state, small_dataset, tmp_path / "watched")
+    path.write_text(right)
+    app_of(Service(run=small_run.path, data=small_dataset.path, state=state, experiment=path))
+
+
 def test_a_state_that_no_server_has_begun_cannot_be_watched(
     small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
 ) -> None:

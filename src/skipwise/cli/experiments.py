@@ -125,14 +125,15 @@ def watch_command(
     from skipwise.loop.guard import look
     from skipwise.loop.served_log import ServedLog
     from skipwise.serving.opening import join_state
-    from skipwise.serving.variants import begin
+    from skipwise.serving.variants import check_begun
 
     read, store = read_definition(definition), join_state(state)
-    begin(store, read)
+    check_begun(store, read)
     with data_engine() as connection:
         served = ServedLog(out / "log", store, lambda: read_log(before, connection))
     while True:
         served.pull()
+        check_begun(store, read)  # a server may have begun since
         with data_engine() as connection:
             told = look(read, out, store, connection)
         open_console().print(told, soft_wrap=True)

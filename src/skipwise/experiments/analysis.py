@@ -5,7 +5,7 @@
 - The fixed interval is for one look at the planned end; the always-valid one for every look.
 - Variance is that of viewers, who are what was assigned; ratios go by the delta method; what
   viewers did before the start takes variance out (CUPED). tea-tasting computes both.
-- Nothing is said of too few viewers or of a metric that does not vary.
+- Nothing is said of too few viewers; what cannot be judged yet is left out, the rest is judged.
 
 Reads `panel`, `sequence`, `metrics`, `definition`; is read by `verdict` and the report.
 """
@@ -50,7 +50,7 @@ class Effect:
     """Of the fixed interval: good for one look, at the planned end."""
     always_low: float
     always_high: float
-    """Of the confidence sequence: good for every look."""
+    """Of the confidence sequence, at `always_alpha`: good for every look."""
     relative: float
     relative_low: float
     relative_high: float
@@ -101,7 +101,7 @@ class Analysis:
     ratio_p_value: float
     """That the numbers of viewers fit the shares (chi-square); tiny = alarm."""
     effects: Sequence[Effect]
-    """At the last day: metrics, then guardrails, for each treatment."""
+    """At the last day: metrics, then guardrails, for each treatment; see `unjudged`."""
     looks: Sequence[Effect]
     """At the end of every day on which there were viewers enough."""
     plans: Sequence[Plan]
@@ -116,11 +116,12 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
     """Analyse an experiment as of the last day the log holds.
 
     Raises:
-        ExperimentError: A variant has too few viewers, or a metric does not vary.
+        ExperimentError: A variant has too few viewers, no metric varies yet, or one that is asked
+            for does not at the planned end.
     """
     last = panel.num_days - 1
     names = metric_names(definition)
-    _check_enough(panel, definition, names)
+    _check_enough(panel, definition)
     counts = np.bincount(panel.variant, minlength=len(definition.variants))
     with progress.task("analyse", total=panel.num_days, unit="days") as task:
         looks: list[Effect] = []
@@ -128,6 +129,7 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
             looks += effects_on(panel, definition, day, names)
             task.advance()
     final = corrected([look for look in looks if look.day == last], definition)
+    _check_varies(panel, definition, final)
     segments = {each: _by_segment(panel, definition, each) for each in definition.treatments}
     return Analysis(
         days=panel.num_days,
@@ -144,6 +146,24 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
             name: _same_in_all(found, definition.alpha) for name, found in segments.items()
         },
     )
+
+
+def unjudged(effects: Sequence[Effect], definition: Definition, treatment: str) -> list[str]:
+    """Return the metrics and guardrails of which nothing can be said yet, for want of variance."""
+    judged = {each.metric for each in effects if each.treatment == treatment}
+    return [name for name in metric_names(definition) if name not in judged]
+
+
+def always_alpha(definition: Definition, metric: str) -> float:
+    """Return the level of a metric's confidence sequence.
+
+        alpha / (metrics x treatments)   where p-values are corrected (Bonferroni), else alpha
+
+    So all of them hold together. Guardrails are alarms, at plain alpha, unless metrics too.
+    """
+    if definition.correction == "none" or metric not in {goal.name for goal in definition.metrics}:
+        return definition.alpha
+    return definition.alpha / (len(definition.metrics) * len(definition.treatments))
 
 
 def metric_names(definition: Definition) -> list[str]:
@@ -165,14 +185,26 @@ def effects_on(
         return []
     totals = panel.totals(day)[:, exposed]
     variant = panel.variant[exposed]
-    kept = [name for name in names if not _constant(totals, variant, METRICS[name])]
     order = [each.name for each in definition.variants]
+    kept_of = {
+        treatment: [
+            name
+            for name in names
+            if not any(
+                _constant(totals[:, variant == order.index(each)], METRICS[name])
+                for each in (definition.control, treatment)
+            )
+        ]
+        for treatment in definition.treatments
+    }
     of = {
-        name: _aggregates(totals, panel.before[:, exposed], variant == place, kept)
+        name: _aggregates(totals, panel.before[:, exposed], variant == place, names)
         for place, name in enumerate(order)
     }
     found = []
-    for treatment in definition.treatments if kept else ():
+    for treatment, kept in kept_of.items():
+        if not kept:
+            continue
         pair = {name: of[name] for name in (definition.control, treatment)}
         both = sum((pair[treatment],), start=pair[definition.control])
         tests = {name: _tested(METRICS[name], both, alpha=definition.alpha) for name in kept}
@@ -214,7 +246,7 @@ def plan(panel: Panel, definition: Definition) -> list[Plan]:
     the step that Hochberg and Benjamini-Hochberg ask of one that alone is true. The effect is
     taken to be the same for every viewer; one in proportion to what each does makes the treatment
     vary more, and is found a little less often. A plan from few viewers, who are very unlike each
-    other, is itself uncertain.
+    other, is itself uncertain. There is none for a metric that does not vary in control yet.
     """
     order = [each.name for each in definition.variants]
     control = panel.variant == order.index(definition.control)
@@ -228,6 +260,8 @@ def plan(panel: Panel, definition: Definition) -> list[Plan]:
     plans = []
     for goal in definition.metrics:
         metric = METRICS[goal.name]
+        if _constant(totals[:, control], metric):
+            continue
         data = _aggregates(totals, panel.before, control, [goal.name])
         alpha = definition.alpha / corrected_by
         asked = {"power": definition.power, "alpha": alpha, "ratio": ratio}
@@ -282,7 +316,8 @@ def _aggregates(
 def _effect(name: str, treatment: str, day: int, result: Any, definition: Definition) -> Effect:
     z = NormalDist().inv_cdf(1 - definition.alpha / 2)
     error = float(result.effect_size_ci_upper - result.effect_size_ci_lower) / 2 / z
-    width = float(half_widths(error, day + 1, definition.days, definition.alpha))
+    alpha = always_alpha(definition, name)
+    width = float(half_widths(error, day + 1, definition.days, alpha))
     return Effect(
         metric=name,
         treatment=treatment,
@@ -367,7 +402,7 @@ def _same_in_all(segments: Sequence[SegmentEffect], alpha: float) -> float:
     return float(chi2.sf(q, len(told) - 1))
 
 
-def _check_enough(panel: Panel, definition: Definition, names: Sequence[str]) -> None:
+def _check_enough(panel: Panel, definition: Definition) -> None:
     counts = np.bincount(panel.variant, minlength=len(definition.variants))
     for variant, count in zip(definition.variants, counts.tolist(), strict=True):
         if count < definition.minimum_viewers:
@@ -376,22 +411,31 @@ def _check_enough(panel: Panel, definition: Definition, names: Sequence[str]) ->
                 f"minimum_viewers = {definition.minimum_viewers:,}. Wait for more, or raise its "
                 "share."
             )
-    totals = panel.totals(panel.num_days - 1)
-    for name in names:
-        if _constant(totals, panel.variant, METRICS[name]):
-            part = METRICS[name].numerator
-            raise ExperimentError(
-                f"{name} does not vary: {part} is the same for every viewer of a variant, or there "
-                "is nothing to divide by; without variance no effect can be told from chance. Take "
-                "the metric out, or check that the log holds what it is made of."
-            )
 
 
-def _constant(totals: Floats, variant: NDArray[np.int64], metric: Metric) -> bool:
-    part = totals[PARTS.index(metric.numerator)]
+def _check_varies(panel: Panel, definition: Definition, final: Sequence[Effect]) -> None:
+    """Refuse what has nothing to be judged, or at the planned end not what was asked for."""
+    asked = [goal.name for goal in definition.metrics]
+    if final and panel.num_days < definition.days:
+        return
+    left_out = {
+        name for each in definition.treatments for name in unjudged(final, definition, each)
+    }
+    if missing := [name for name in asked if name in left_out]:
+        parts = ", ".join(dict.fromkeys(METRICS[name].numerator for name in missing))
+        raise ExperimentError(
+            f"{', '.join(missing)} does not vary: {parts} is the same for every viewer of a "
+            "variant, or there is nothing to divide by; without variance no effect can be told "
+            "from chance. Wait for another day, take the metric out, or check that the log holds "
+            "what it is made of."
+        )
+
+
+def _constant(totals: Floats, metric: Metric) -> bool:
+    """Whether a metric is the same for all of some viewers, (PARTS, V), or has no denominator."""
     if metric.denominator is not None and not totals[PARTS.index(metric.denominator)].any():
         return True
-    return any(np.ptp(part[variant == place]) == 0 for place in np.unique(variant))
+    return bool(np.ptp(totals[PARTS.index(metric.numerator)]) == 0)
 
 
 def _before(part: str) -> str:

@@ -3,7 +3,8 @@
     first answer to a viewer  ->  ExposureLog.add  ->  a line of EXPOSURES.jsonl
     EXPOSURES.jsonl, or the variants written in the events  ->  read_exposures  ->  Exposures
 
-- Only who was exposed is analysed: one who was assigned and never came says nothing.
+- Only who was exposed is analysed: one who was assigned and never came says nothing. From the
+  events, whoever was served and sent nothing back is not seen; from an exposure log he is.
 - A line says by which rule it was assigned, so a change of shares in mid-flight is seen.
 - A viewer's first exposure counts; a line is appended and flushed, never changed.
 

@@ -3,7 +3,8 @@
     EventLog, Exposures, Definition  ->  make_panel  ->  Panel: (parts, days, viewers)
     Panel, day  ->  Panel.totals  ->  sums per viewer as known at the end of that day
 
-- A viewer counts from his first exposure on; who was exposed and did nothing counts with zeros.
+- A viewer counts from his first exposure on; who was exposed and did nothing counts with zeros,
+  which only an exposure log can tell: by the events' variants he was never exposed.
 - Labels are those of `prepare`, with a dataset's settings where one is given: one rule of what a
   watch means.
 - What is summed before the start can only reduce variance: no variant touched it.

@@ -6,14 +6,16 @@
 - A guardrail stops an experiment only when the whole always-valid interval lies beyond what it
   tolerates: so it may be asked every day.
 - Before the planned end only the always-valid interval speaks.
+- What cannot be judged yet is named, and keeps nobody from judging the rest.
 
 Reads `analysis` and `definition`; is read by the report and the command line.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from skipwise.experiments.analysis import Analysis, Effect
+from skipwise.experiments.analysis import Analysis, Effect, unjudged
 from skipwise.experiments.definition import Definition, Guardrail
 from skipwise.experiments.metrics import METRICS
 
@@ -46,8 +48,10 @@ def breach(effect: Effect, rail: Guardrail) -> bool:
 
 
 def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Verdict:
+    left_out = unjudged(analysis.effects, definition, treatment)
+
     def verdict(decision: Decision, words: str) -> Verdict:
-        return Verdict(treatment=treatment, decision=decision, words=words)
+        return Verdict(treatment=treatment, decision=decision, words=words + _not_judged(left_out))
 
     if analysis.ratio_p_value < RATIO_ALARM:
         return verdict(
@@ -64,9 +68,13 @@ def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Ve
                 f"Stop: {METRICS[rail.name].words} is worse by more than the tolerated "
                 f"{rail.worse_by_at_most:.1%}: {_words_of(own[rail.name], always=True)}.",
             )
-    first = own[definition.metrics[0].name]
+    name = definition.metrics[0].name
+    if name not in own:
+        day = f"day {analysis.days} of {definition.days}"
+        return verdict("keep running", f"Keep running: it is {day}.")
+    first = own[name]
     if analysis.days < definition.days:
-        return _judge_early(first, analysis, definition)
+        return verdict(*_judge_early(first, analysis, definition))
     if first.p_adjusted < definition.alpha:
         decision: Decision = _side(first)
         words = f"{METRICS[first.metric].words}: {treatment} is {decision} than control by "
@@ -80,7 +88,7 @@ def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Ve
     )
 
 
-def _judge_early(first: Effect, analysis: Analysis, definition: Definition) -> Verdict:
+def _judge_early(first: Effect, analysis: Analysis, definition: Definition) -> tuple[Decision, str]:
     clear = first.always_low > 0 or first.always_high < 0
     day = f"day {analysis.days} of {definition.days}"
     name = METRICS[first.metric].words
@@ -90,9 +98,19 @@ def _judge_early(first: Effect, analysis: Analysis, definition: Definition) -> V
             f"Already clear on {day}, however often it is looked at: {name} of {first.treatment} "
             f"is {decision} than control's by {_words_of(first, always=True)}. It may be stopped."
         )
-        return Verdict(treatment=first.treatment, decision=decision, words=words)
+        return decision, words
     words = f"Keep running: on {day} {name} is not clear yet: {_words_of(first, always=True)}."
-    return Verdict(treatment=first.treatment, decision="keep running", words=words)
+    return "keep running", words
+
+
+def _not_judged(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    told = ", ".join(METRICS[name].words for name in names)
+    return (
+        f" Not judged yet: {told}; it is the same for every viewer of a variant, or there is "
+        "nothing to divide by."
+    )
 
 
 def _side(effect: Effect) -> Literal["better", "worse"]:

@@ -5,6 +5,7 @@
 - A day goes by in waves of an hour: whoever begins a session in it asks, watches, and his events
   are in the state before anybody's next request; viewers of a wave watch as one array.
 - Explicit feedback that comes late is sent when it is due, as a row of its own.
+- Events carry the variant and the propensity of their slate back.
 - A viewer whose slate is empty leaves.
 
 Reads `arms` and `simulation`; is read by `closed`.
@@ -117,6 +118,7 @@ class Loop:
         shape = (viewer.size, self.slate_size)
         video = np.full(shape, -1, dtype=np.int64)
         random, propensity = np.zeros(shape, dtype=bool), np.full(shape, np.nan)
+        variant = np.full(viewer.size, "", dtype=object)
         requests = self.num_requests + np.arange(viewer.size)
         self.num_requests += viewer.size
         for row, who in enumerate(viewer.tolist()):
@@ -129,11 +131,18 @@ class Loop:
             )
             arm = self.arms[self.variant_of[who] or default]
             slate = arm.feed(request, f"q{requests[row]}")
+            variant[row] = self.variant_of[who] or slate.variant
             for place, item in enumerate(slate.items[: self.slate_size]):
                 video[row, place] = int(item.video_id[1:])
                 random[row, place] = item.policy == "random"
                 propensity[row, place] = item.propensity or np.nan
-        return {"video": video, "random": random, "propensity": propensity, "request": requests}
+        return {
+            "video": video,
+            "random": random,
+            "propensity": propensity,
+            "request": requests,
+            "variant": variant,
+        }
 
     def _rows(
         self,
@@ -156,6 +165,7 @@ class Loop:
             "position": np.full(at.size, position),
             "random": slates["random"][at, position],
             "propensity": slates["propensity"][at, position],
+            "variant": slates["variant"][at],
         }
 
     def _events(self, rows: Columns) -> list[Event]:
@@ -164,6 +174,7 @@ class Loop:
         for row, number in enumerate(rows["event"].tolist()):
             who, video = int(rows["viewer"][row]), int(rows["video"][row])
             delay_ms = int(rows["feedback_delay_ms"][row])
+            propensity = float(rows["propensity"][row])
             given = dict(zip(FLAG_NAMES, rows["flags"][row].tolist(), strict=True))
             event = Event(
                 event_id=f"e{number}",
@@ -176,6 +187,8 @@ class Loop:
                 request_id=f"q{rows['request'][row]}",
                 position=int(rows["position"][row]),
                 policy="random" if rows["random"][row] else "served",
+                propensity=None if np.isnan(propensity) else propensity,
+                variant=rows["variant"][row],
                 **(dict.fromkeys(FLAG_NAMES, False) if delay_ms else given),
             )
             events.append(event)

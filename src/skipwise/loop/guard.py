@@ -4,7 +4,7 @@
 
 - A guardrail is broken when the whole always-valid interval lies beyond it (`experiments.verdict`),
   so it may be looked at as often as one likes; then the servers give the variant no more viewers.
-- What cannot be said yet stops nothing.
+- What cannot be said yet stops nothing; it is named, and the other guardrails still stop.
 
 Reads `experiments` and `serving.variants`; is read by the command line.
 """

@@ -264,7 +264,8 @@ def _how(analysis: Analysis, definition: Definition) -> Section:
         "exposure on. Rates are ratios of sums over viewers; errors are those of viewers (delta "
         f"method); {definition.covariate_days} days before the start take variance out (CUPED). "
         f"Correction of p-values: {corrections[definition.correction]}; guardrails are alarms and "
-        "are not corrected. Fixed intervals: tea-tasting. Always-valid intervals: asymptotic "
+        "are not corrected. Fixed intervals: tea-tasting. Always-valid intervals, at a level "
+        "shared out over metrics and treatments where p-values are corrected: asymptotic "
         "confidence sequence (Waudby-Smith and others, arXiv 2103.06476), narrowest at the "
         "planned end."
     )

@@ -2,6 +2,7 @@
 
     Definition, Models  ->  open_variants  ->  Variants.answering(viewer)  ->  model, name, weights
     Definition, Store  ->  begin  ->  its shares and salt are remembered; others are refused
+                           check_begun  ->  the same refusal, for who only watches
     document `experiment`  ->  Variants.heed  ->  a stopped variant's viewers go to control
 
 - Assignment is that of `experiments`, so whoever analyses the log finds the same.
@@ -103,16 +104,25 @@ def begin(store: Store, definition: Definition) -> None:
         ExperimentError: It was served from this state with other shares, variants or another salt.
         StateError: The state is out of reach.
     """
-    name, key = f"{_BEGUN}{definition.name}", definition.assignment_key
-    held = store.get(name)
-    if held is None:
-        store.put(name, key.encode())
-    elif held.value.decode() != key:
+    if not check_begun(store, definition):
+        store.put(f"{_BEGUN}{definition.name}", definition.assignment_key.encode())
+
+
+def check_begun(store: Store, definition: Definition) -> bool:
+    """Return whether an experiment of this name was served from a state; writes nothing.
+
+    Raises:
+        ExperimentError: It was, with other shares, variants or another salt.
+        StateError: The state is out of reach.
+    """
+    held = store.get(f"{_BEGUN}{definition.name}")
+    if held is not None and held.value.decode() != definition.assignment_key:
         raise ExperimentError(
             f"{definition.name!r} was served from this state with other shares, variants or "
             "another salt; they must stay as they were while an experiment runs. Put them back, or "
             "start anew under another name."
         )
+    return held is not None
 
 
 def stop(store: Store, definition: Definition, variant: str, why: str) -> None:
