@@ -210,7 +210,11 @@ def test_an_experiment_beside_the_run_is_told_day_by_day(
     }
     blank = {**look, "always_low": None}
     analysis = {"looks": [{**blank, "day": 0}, {**look, "day": 1}, {**look, "day": 2}]}
-    definition = {"name": "by-hand", "control": "control", "days": 7, "alpha": 0.1}
+    definition = {
+        **{"name": "by-hand", "control": "control", "days": 7, "alpha": 0.1, "correction": "fwer"},
+        "variants": [{"name": "control"}, {"name": "treatment"}],
+        "metrics": [{"name": "glance_rate"}, {"name": "watch_per_viewer"}],
+    }
     (folder / "result").mkdir()
     held = {"analysis": analysis, "definition": definition, "simulated": True}
     (folder / "result" / "analysis.json").write_text(json.dumps(held), encoding="utf-8")
@@ -218,7 +222,7 @@ def test_an_experiment_beside_the_run_is_told_day_by_day(
     (folder / "broken" / "analysis.json").write_text("[1, ", encoding="utf-8")
     (seen,) = client.ask("GET", "/v1/lab")["experiments"]
     assert (seen["experiment"], seen["days"], seen["simulated"]) == ("by-hand", 7, True)
-    assert (seen["alpha"], seen["fewer_is_better"]) == (0.1, True)
+    assert (seen["alpha"], seen["fewer_is_better"]) == (0.05, True)
     assert [each["day"] for each in seen["looks"]] == [1, 2]
     assert seen["looks"][0]["effect"] == pytest.approx(-0.1)
     assert (seen["looks"][0]["low"], seen["looks"][0]["high"]) == pytest.approx((-0.2, 0.05))

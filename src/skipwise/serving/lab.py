@@ -84,7 +84,8 @@ class Seen(Struct, frozen=True):
     days: int
     """Planned length."""
     alpha: float
-    """1 - coverage of the intervals: of this metric over all looks, not over several metrics."""
+    """1 - coverage of the intervals over all looks: of this metric, or, where the experiment
+    corrects, its part of what all metrics share."""
     looks: tuple[Look, ...]
     """As of each day at whose end there were viewers enough, counted from 0."""
 
@@ -197,6 +198,15 @@ def _experiments(folder: Path) -> Iterable[Seen]:
             continue
 
 
+def _level(definition: dict[str, Any], metric: str) -> float:
+    """Return what `experiments.analysis.always_alpha` says, of a definition as it was written."""
+    goals = [goal["name"] for goal in definition.get("metrics", ())]
+    alpha = float(definition["alpha"])
+    if definition.get("correction", "none") == "none" or metric not in goals:
+        return alpha
+    return alpha / (len(goals) * (len(definition["variants"]) - 1))
+
+
 def _seen(held: dict[str, Any]) -> list[Seen]:
     looks: dict[tuple[str, str], list[Look]] = {}
     for each in held["analysis"]["looks"]:
@@ -216,7 +226,7 @@ def _seen(held: dict[str, Any]) -> list[Seen]:
             treatment=treatment,
             simulated=bool(held["simulated"]),
             days=int(definition["days"]),
-            alpha=float(definition["alpha"]),
+            alpha=_level(definition, metric),
             looks=tuple(found),
         )
         for (metric, treatment), found in looks.items()
