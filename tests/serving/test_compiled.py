@@ -40,7 +40,7 @@ def test_it_predicts_what_the_eager_network_does(
     small_run: TrainedRun, small_dataset: Dataset, sqlite_store: SqliteStore, videos: list[str]
 ) -> None:
     if not os.environ.get("SKIPWISE_COMPILE"):
-        pytest.skip("compiling takes a minute or two: SKIPWISE_COMPILE=1 asks for it, as CI does")
+        pytest.skip("compiling takes two minutes: SKIPWISE_COMPILE=1 asks for it")
     prepare_state(small_run.path, small_dataset.path, sqlite_store, StateSettings())
     compiled = open_engine(small_run.path, small_dataset.path, sqlite_store, COMPILED)
     eager = open_engine(small_run.path, small_dataset.path, sqlite_store)
