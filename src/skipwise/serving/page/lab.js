@@ -137,7 +137,7 @@ function drawExperiments({ experiments: found }) {
     each.looks.length ? looks(metricOf(each), each.looks, each.days) : nothing("Too few viewers so far."))))
     : nothing("No experiment has been analysed beside this run. `skipwise experiment analyse ... --out FOLDER` in a folder beside it makes one appear."),
   found.length ? node("p", { class: "legend" }, node("span", {}, "effect"), node("span", { class: "pale" }, `${levels} interval, good for every look`)) : null,
-  found.length ? node("p", { class: "note" }, "Each metric is judged alone: the more of them, the likelier it is that one is clear of chance by chance. The verdict of `skipwise experiment analyse`, which corrects for that, stands in its report.") : null);
+  found.length ? node("p", { class: "note" }, "Each interval is at the level written beside it; where an experiment corrects, its metrics share one. The verdict on all of them stands in the report of the analysis.") : null);
 }
 
 /** How sure an experiment's intervals are. */
