@@ -19,18 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import ibis
 import numpy as np
 import pyarrow.parquet as pq
+from benchmarks.service import make_living
 
-from skipwise.events.read import read_log
-from skipwise.features.dataset import Dataset
-from skipwise.features.prepare import prepare
-from skipwise.simulation.log import simulate
-from skipwise.simulation.world import WorldSettings
 from skipwise.storage import write_json
-from skipwise.training.fit import train
-from skipwise.training.settings import preset
 
 VIEWERS = int(os.environ.get("VIEWERS", "200"))
 SECONDS = float(os.environ.get("SECONDS", "120"))
@@ -43,12 +36,7 @@ def main() -> None:
     """Run server and trainer, send events, and print how old they were when they were live."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        world = WorldSettings(viewers=VIEWERS, videos=300, days=6, living=True, seed=0)
-        simulate(here / "log", world)
-        connection = ibis.duckdb.connect(threads=1)
-        prepare(read_log(here / "log", connection), connection, here / "dataset")
-        connection.disconnect()
-        train(Dataset.open(here / "dataset"), here / "run", preset("tiny"))
+        make_living(here, VIEWERS)
         accepted, live = _run(here)
         learnt = pq.read_table(
             here / "live" / "log" / "events-00001.parquet", columns=["request_id"]

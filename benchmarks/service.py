@@ -58,6 +58,16 @@ def made(folder: Path) -> tuple[Path, Path, list[str]]:
     return folder / "dataset", folder / "runs" / "run", videos
 
 
+def make_living(folder: Path, viewers: int) -> None:
+    """Make `log`, `dataset` and `run` of a small world whose viewers go on living."""
+    world = WorldSettings(viewers=viewers, videos=300, days=6, living=True, seed=0)
+    simulate(folder / "log", world)
+    connection = ibis.duckdb.connect(threads=1)
+    prepare(read_log(folder / "log", connection), connection, folder / "dataset")
+    connection.disconnect()
+    train(Dataset.open(folder / "dataset"), folder / "run", preset("tiny"))
+
+
 def fill(run: Path, data: Path, url: str, videos: list[str], viewers: int) -> dict[str, float]:
     """Give every viewer a live history of 200 events; a hundred are sent, the others are copies."""
     store = open_store(url)

@@ -16,20 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import ibis
 import numpy as np
+from benchmarks.service import make_living
 from tests.serving.published import publish
 from tests.serving.running import Client, Command
 
-from skipwise.events.read import read_log
-from skipwise.features.dataset import Dataset
-from skipwise.features.prepare import prepare
-from skipwise.simulation.log import simulate
-from skipwise.simulation.world import WorldSettings
 from skipwise.storage import write_json
 from skipwise.training.checkpoint import load_run
-from skipwise.training.fit import train
-from skipwise.training.settings import preset
 
 VIEWERS = int(os.environ.get("VIEWERS", "200"))
 SECONDS = float(os.environ.get("SECONDS", "20"))
@@ -76,12 +69,7 @@ def main() -> None:
     """Serve, ask, publish, and tell."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        world = WorldSettings(viewers=VIEWERS, videos=300, days=6, living=True, seed=0)
-        simulate(here / "log", world)
-        connection = ibis.duckdb.connect(threads=1)
-        prepare(read_log(here / "log", connection), connection, here / "dataset")
-        connection.disconnect()
-        train(Dataset.open(here / "dataset"), here / "run", preset("tiny"))
+        make_living(here, VIEWERS)
         card = _taken_over(here)
     write_json(OUT, card)
     print(json.dumps(card, indent=1))
