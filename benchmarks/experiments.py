@@ -24,8 +24,9 @@ from tests.experiments.planted import (
     reassigned,
 )
 
-from skipwise.experiments.analysis import corrected, effects_on, ratio_p_value
+from skipwise.experiments.analysis import corrected, ratio_p_value
 from skipwise.experiments.definition import Definition
+from skipwise.experiments.effects import effects_on
 from skipwise.experiments.panel import Panel
 from skipwise.experiments.verdict import RATIO_ALARM
 

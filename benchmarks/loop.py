@@ -31,8 +31,9 @@ from benchmarks.quality_runs import code_fingerprint
 
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
 from skipwise.events.read import read_log
-from skipwise.experiments.analysis import effects_on, ratio_p_value
+from skipwise.experiments.analysis import ratio_p_value
 from skipwise.experiments.definition import Definition, Goal, Variant
+from skipwise.experiments.effects import effects_on
 from skipwise.experiments.exposure import read_exposures
 from skipwise.experiments.metrics import METRICS
 from skipwise.experiments.panel import make_panel

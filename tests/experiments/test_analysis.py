@@ -10,18 +10,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from skipwise.errors import ExperimentError
-from skipwise.experiments.analysis import (
-    Effect,
-    always_alpha,
-    analyse,
-    corrected,
-    effects_on,
-    plan,
-    ratio_p_value,
-    step_up,
-    unjudged,
-)
+from skipwise.experiments.analysis import analyse, corrected, plan, ratio_p_value, step_up, unjudged
 from skipwise.experiments.definition import Goal, Guardrail, Variant
+from skipwise.experiments.effects import Effect, always_alpha, effects_on
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import Panel
 from skipwise.experiments.sequence import half_widths
@@ -342,7 +333,7 @@ def test_the_always_valid_interval_is_as_wide_as_its_number_of_comparisons_asks(
     plain = effects_on(panel, dataclasses.replace(six, correction="none"), 3, names)
     for one, other in zip(corrected_ones, plain, strict=True):
         level = 0.05 / 6 if one.metric == "watch_per_viewer" else 0.05
-        assert always_alpha(six, one.metric) == pytest.approx(level)
+        assert one.always_level == always_alpha(six, one.metric) == pytest.approx(level)
         width = (one.always_high - one.always_low) / 2
         assert width == pytest.approx(float(half_widths(one.standard_error, 4, 7, level)))
         before = float(half_widths(other.standard_error, 4, 7, 0.05))

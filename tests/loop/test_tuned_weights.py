@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from skipwise.cli.main import app
 from skipwise.evaluation.tuning import Trade
-from skipwise.experiments.analysis import Effect
+from skipwise.experiments.effects import Effect
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.loop.closed import loop_settings
 from skipwise.loop.simulated_slates import SimulatedSlates, offer
@@ -129,7 +129,7 @@ def test_seeds_are_pooled_by_their_errors() -> None:
         )
         return Effect(
             metric="glance_rate", treatment="choice", day=0, always_low=0.0, always_high=0.0,
-            p_value=1.0, relative=relative, relative_low=relative - half,
+            always_level=0.05, p_value=1.0, relative=relative, relative_low=relative - half,
             relative_high=relative + half, **nothing,
         )  # fmt: skip
 

@@ -207,14 +207,11 @@ def test_an_experiment_beside_the_run_is_told_day_by_day(
         "effect": -0.04,
         "always_low": -0.08,
         "always_high": 0.02,
+        "always_level": 0.05,
     }
     blank = {**look, "always_low": None}
     analysis = {"looks": [{**blank, "day": 0}, {**look, "day": 1}, {**look, "day": 2}]}
-    definition = {
-        **{"name": "by-hand", "control": "control", "days": 7, "alpha": 0.1, "correction": "fwer"},
-        "variants": [{"name": "control"}, {"name": "treatment"}],
-        "metrics": [{"name": "glance_rate"}, {"name": "watch_per_viewer"}],
-    }
+    definition = {"name": "by-hand", "control": "control", "days": 7, "alpha": 0.1}
     (folder / "result").mkdir()
     held = {"analysis": analysis, "definition": definition, "simulated": True}
     (folder / "result" / "analysis.json").write_text(json.dumps(held), encoding="utf-8")
@@ -233,7 +230,8 @@ def test_an_analysis_is_read_again_when_its_file_has_changed_and_not_before(
 ) -> None:
     client, folder = served_beside
     look = {"metric": "glance_rate", "treatment": "b", "control_mean": 0.4, "day": 0}
-    effect = {"effect": -0.04, "always_low": -0.08, "always_high": 0.02}
+    bounds = {"always_low": -0.08, "always_high": 0.02, "always_level": 0.05}
+    effect = {"effect": -0.04, **bounds}
     definition = {"name": "first", "control": "a", "days": 7, "alpha": 0.05}
     held = {"analysis": {"looks": [look | effect]}, "definition": definition, "simulated": False}
     path = folder / "result" / "analysis.json"

@@ -15,12 +15,14 @@ from typing import Any
 
 import skipwise
 from skipwise.errors import ExperimentError
-from skipwise.experiments.analysis import Analysis, Effect, Plan, SegmentEffect
+from skipwise.experiments.analysis import Analysis, Plan, SegmentEffect
 from skipwise.experiments.definition import Definition, Goal, Guardrail, Variant
+from skipwise.experiments.effects import Effect
 from skipwise.experiments.verdict import judge
 from skipwise.storage import write_json
 
-FORMAT = 1
+FORMAT = 2
+"""2: intervals for every look are at the level of their comparisons, which is told."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from skipwise.experiments.analysis import Analysis, Effect, unjudged
+from skipwise.experiments.analysis import Analysis, unjudged
 from skipwise.experiments.definition import Definition, Guardrail
+from skipwise.experiments.effects import Effect
 from skipwise.experiments.metrics import METRICS
 
 RATIO_ALARM = 0.001

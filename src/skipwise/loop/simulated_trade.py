@@ -20,8 +20,8 @@ import numpy as np
 from ibis.backends.duckdb import Backend
 
 from skipwise.events.read import read_log
-from skipwise.experiments.analysis import Effect, effects_on
 from skipwise.experiments.definition import Definition, Goal, Variant
+from skipwise.experiments.effects import Effect, effects_on
 from skipwise.experiments.exposure import read_exposures
 from skipwise.experiments.panel import make_panel
 from skipwise.loop.closed import read_world, run_closed_loop

@@ -15,8 +15,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skipwise.experiments.analysis import Analysis, Effect, metric_names
+from skipwise.experiments.analysis import Analysis
 from skipwise.experiments.definition import Definition
+from skipwise.experiments.effects import Effect, metric_names
 from skipwise.experiments.metrics import METRICS
 from skipwise.experiments.verdict import RATIO_ALARM, Verdict, breach
 from skipwise.report.blocks import Block, Cell, Chart, Fact, Facts, Row, Section, Table, Tone, Words

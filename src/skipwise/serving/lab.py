@@ -198,24 +198,14 @@ def _experiments(folder: Path) -> Iterable[Seen]:
             continue
 
 
-def _level(definition: dict[str, Any], metric: str) -> float:
-    """Return what `experiments.analysis.always_alpha` says, of a definition as it was written."""
-    goals = [goal["name"] for goal in definition.get("metrics", ())]
-    alpha = float(definition["alpha"])
-    if definition.get("correction", "none") == "none" or metric not in goals:
-        return alpha
-    return alpha / (len(goals) * (len(definition["variants"]) - 1))
-
-
 def _seen(held: dict[str, Any]) -> list[Seen]:
-    looks: dict[tuple[str, str], list[Look]] = {}
+    looks: dict[tuple[str, str, float], list[Look]] = {}
     for each in held["analysis"]["looks"]:
         mean = abs(each["control_mean"])
         if mean and None not in (each["effect"], each["always_low"], each["always_high"]):
             shares = (each[name] / mean for name in ("effect", "always_low", "always_high"))
-            looks.setdefault((each["metric"], each["treatment"]), []).append(
-                Look(each["day"], *shares)
-            )
+            of = each["metric"], each["treatment"], float(each["always_level"])
+            looks.setdefault(of, []).append(Look(each["day"], *shares))
     definition = held["definition"]
     return [
         Seen(
@@ -226,8 +216,8 @@ def _seen(held: dict[str, Any]) -> list[Seen]:
             treatment=treatment,
             simulated=bool(held["simulated"]),
             days=int(definition["days"]),
-            alpha=_level(definition, metric),
+            alpha=alpha,
             looks=tuple(found),
         )
-        for (metric, treatment), found in looks.items()
+        for (metric, treatment, alpha), found in looks.items()
     ]
