@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +176,7 @@ def main() -> None:
             print(f"   {time.monotonic() - started:.0f} s", flush=True)
 
 
+@cache
 def _bench_of(name: str, *, size: str, budget: tuple[str, ...], draws: int) -> Bench:
     if name.startswith("planted"):
         return replace(_planted_bench(), draws=draws)

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
 
 import torch
 from benchmarks.quality_runs import Bench, Cell
@@ -28,11 +27,12 @@ class Processes:
         """Start none yet.
 
         Args:
-            make: Makes the bench of a table, here and in each process; must be picklable.
+            make: Makes the bench of a table, here and in each process, where it is called for every
+                job: it must be picklable, and remember what it has made.
         """
-        self._make = cache(make)
+        self._make = make
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(os.cpu_count(), spawn, _open, (make,))
+        self._pool = ProcessPoolExecutor(os.cpu_count(), spawn, torch.set_num_threads, (1,))
 
     def train(self, tables: Mapping[str, Iterable[Cell]], seeds: Iterable[int]) -> None:
         """Train what is not there yet, for all tables."""
@@ -56,11 +56,13 @@ class Processes:
         lacking = [job for job in jobs if not bench.figures_file(*job[1:]).is_file()]
         self._do(f"measuring {table}", _measure, lacking)
 
-    def _do(self, what: str, step: Callable[[Job], str], jobs: list[Job]) -> None:
+    def _do(
+        self, what: str, step: Callable[[Callable[[str], Bench], Job], str], jobs: list[Job]
+    ) -> None:
         if not jobs:
             return
         with ConsoleProgress().task(what, total=len(jobs), unit="cells") as task:
-            for done in as_completed([self._pool.submit(step, job) for job in jobs]):
+            for done in as_completed([self._pool.submit(step, self._make, job) for job in jobs]):
                 task.advance(note=done.result())
 
     def close(self) -> None:
@@ -68,23 +70,13 @@ class Processes:
         self._pool.shutdown(cancel_futures=True)
 
 
-_bench_of: Callable[[str], Bench]
-"""Of this process."""
-
-
-def _open(make: Callable[[str], Bench]) -> None:
-    global _bench_of  # noqa: PLW0603 - one per process
-    torch.set_num_threads(1)
-    _bench_of = cache(make)
-
-
-def _train(job: Job) -> str:
+def _train(make: Callable[[str], Bench], job: Job) -> str:
     table, cell, seed = job
-    _bench_of(table).run(cell, seed)
+    make(table).run(cell, seed)
     return cell.name
 
 
-def _measure(job: Job) -> str:
+def _measure(make: Callable[[str], Bench], job: Job) -> str:
     table, cell, seed = job
-    _bench_of(table).figures(cell, seed)
+    make(table).figures(cell, seed)
     return cell.name

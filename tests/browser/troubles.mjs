@@ -104,7 +104,7 @@ export async function dies(browser, { base, viewer, locks }) {
   return { problems: [...problems, ...last.problems], locked, left, adopted: adopted.num_events, held, watchedMs };
 }
 
-/** Put an event down at the moment when all are sent, and one that the server refuses. */
+/** Put an event down at the moment when all are sent, one that comes late, and one that the server refuses. */
 export async function posts(browser, { base, viewer }) {
   const { context, page, problems } = await open(browser, base);
   await page.goto(`${base}/docs`);
@@ -122,6 +122,14 @@ export async function posts(browser, { base, viewer }) {
     box.put("events", row(0));
     await box.flush();
     await new Promise((done) => setTimeout(done, 1500));
+    localStorage.setItem("skipwise.open.gone", JSON.stringify({ ...row(2), watch_ms: 100 }));
+    const adopted = box.adopt();
+    setTimeout(() => {  // what a tab wrote as it went is seen after its lock is let go
+      localStorage.setItem("skipwise.event." + row(2).event_id, JSON.stringify({ kind: "events", row: row(2), at: Date.now() }));
+      localStorage.removeItem("skipwise.open.gone");
+    }, 100);
+    await adopted;
+    await box.flush();
     localStorage.setItem("skipwise.event.bad", JSON.stringify({ kind: "events", row: { ...row(0), event_id: "bad", watch_ms: -7 }, at: Date.now() }));
     return box.waiting().length - 1;
   }, viewer);

@@ -17,6 +17,7 @@ const REFUSED = "skipwise.refused";
 const CALLS = "skipwise.tabs";
 const AT_ONCE = 200;
 const ANSWERS_WITHIN_MS = 500;
+const SETTLES_MS = 300;
 const TOLD_MS = 60_000;
 
 export class Outbox {
@@ -67,14 +68,18 @@ export class Outbox {
       .sort((one, other) => one.at - other.at);
   }
 
-  /** Post the open views of tabs that are gone. */
+  /**
+   * Post the open views of tabs that are gone. What a tab wrote as it went can arrive after its lock
+   * was let go, and has the whole view where the note has its beginning: it is given time to.
+   */
   async adopt() {
     for (const name of Object.keys(localStorage).filter((each) => each.startsWith(OPEN))) {
       const tab = name.slice(OPEN.length);
       if (tab === this.tab) continue;
-      await this.#ifGone(tab, () => {
+      await this.#ifGone(tab, async () => {
+        await new Promise((done) => setTimeout(done, SETTLES_MS));
         const row = JSON.parse(localStorage.getItem(name) || "null");
-        if (row) this.put("events", row);
+        if (row && localStorage.getItem(WAITING + row.event_id) === null) this.put("events", row);
         localStorage.removeItem(name);
       });
     }
@@ -87,7 +92,7 @@ export class Outbox {
   async #ifGone(tab, then) {
     if (navigator.locks) {
       await navigator.locks.request(`skipwise.tab.${tab}`, { ifAvailable: true }, (gone) => gone && then());
-    } else if (!await answers(tab)) then();
+    } else if (!await answers(tab)) await then();
   }
 
   /** Send everything that waits; resolves when the server has it on disk. */
