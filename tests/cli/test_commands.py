@@ -13,7 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from skipwise.cli.main import app
 from skipwise.training.checkpoint import load_run, sealed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -35,6 +37,14 @@ def skipwise(*words: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def told(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run it in this process, piped: a process of its own would mostly import torch."""
+    done = CliRunner().invoke(app, list(map(str, words)))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +81,7 @@ def evaluated(job: Path) -> subprocess.CompletedProcess[str]:
     """`evaluate` of the last day, its figures kept in `card.json` too."""
     last = (job / "last_day").read_text()
     words = ("--from", last, "--to", last, "--json", job / "card.json")
-    return skipwise("evaluate", job / "run", *words)
+    return told("evaluate", job / "run", *words)
 
 
 @pytest.mark.slow
@@ -130,14 +140,14 @@ def test_the_other_modes_are_measured_too_and_json_on_stdout_is_nothing_but_json
 ) -> None:
     last = (job / "last_day").read_text()
     words = ("evaluate", job / "run", "--from", last, "--to", last, "--mode", mode, "--json", "-")
-    card = json.loads(skipwise(*words).stdout)
+    card = json.loads(told(*words).stdout)
     assert card["mode"] == mode
     assert 0 < card["objectives"]["glance"]["auc"]["value"] < 1
 
 
 @pytest.mark.slow
 def test_report_names_the_file_it_wrote(job: Path) -> None:
-    done = skipwise("report", job / "run")
+    done = told("report", job / "run")
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip().replace("\n", "")).is_file()
 
@@ -150,7 +160,7 @@ def test_a_pipe_gets_no_bars_and_no_colours(job: Path) -> None:
 
 
 def test_inspect_can_speak_json(job: Path) -> None:
-    summary = json.loads(skipwise("inspect", job / "world", "--json").stdout)
+    summary = json.loads(told("inspect", job / "world", "--json").stdout)
     assert summary["num_viewers"] == 60
 
 
@@ -163,13 +173,13 @@ def test_a_log_with_many_refused_rows_is_read_when_told_to(job: Path, tmp_path: 
     watch_ms[: len(watch_ms) // 20] = -5
     place = events.column_names.index("watch_ms")
     pq.write_table(events.set_column(place, "watch_ms", pa.array(watch_ms)), log / "events.parquet")
-    refused = skipwise("inspect", log)
+    refused = told("inspect", log)
     assert refused.returncode == 2
     words = re.search(r"add (read\.refused_share_at_most=\S+) to the\s+command", refused.stderr)
     assert words is not None, refused.stderr
-    summary = json.loads(skipwise("inspect", log, "--json", words[1]).stdout)
+    summary = json.loads(told("inspect", log, "--json", words[1]).stdout)
     assert sum(refusal["count"] for refusal in summary["refusals"]) == len(watch_ms) // 20
-    prepared = skipwise("prepare", log, "--out", out, words[1])
+    prepared = told("prepare", log, "--out", out, words[1])
     assert prepared.returncode == 0, prepared.stderr
     described = json.loads((out / "dataset.json").read_text())
     assert described["num_events"] == len(watch_ms) - len(watch_ms) // 20
@@ -178,7 +188,7 @@ def test_a_log_with_many_refused_rows_is_read_when_told_to(job: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "why"),
     [
         (("inspect", "nowhere"), "nowhere"),
         (("inspect", "{world}", "read.refused_share=1"), "refused_share_at_most"),
@@ -219,11 +229,11 @@ def test_a_log_with_many_refused_rows_is_read_when_told_to(job: Path, tmp_path: 
         (("report", "nowhere"), "skipwise train"),
     ],
 )
-def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], told: str) -> None:
+def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], why: str) -> None:
     places = {name: job / name for name in ("world", "dataset", "run")}
-    done = skipwise(*(word.format(**places) for word in words))
+    done = told(*(word.format(**places) for word in words))
     assert done.returncode == 2
-    assert told in done.stderr.replace("\n", " ")
+    assert why in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
 
 
@@ -234,14 +244,14 @@ def test_a_dataset_prepared_anew_is_not_measured_without_a_word(job: Path, tmp_p
     description["dataset"]["fingerprint"] = "0" * 64
     (run / "run.json").write_text(json.dumps(sealed(description)))
     last = (job / "last_day").read_text()
-    done = skipwise("evaluate", run, "--from", last, "--to", last)
+    done = told("evaluate", run, "--from", last, "--to", last)
     assert done.returncode == 2
     assert "prepared anew" in done.stderr
 
 
 def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "resume").mkdir(parents=True)
-    done = skipwise("train", job / "dataset", "--out", tmp_path / "run", *TRAINING)
+    done = told("train", job / "dataset", "--out", tmp_path / "run", *TRAINING)
     assert done.returncode == 2
     assert "--resume, or say --replace" in done.stderr
 
@@ -259,10 +269,10 @@ def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: 
         assert begun.poll() is None, "the test is to stop it before it is done"
         time.sleep(0.01)
     begun.send_signal(signal.SIGINT)
-    _, told = begun.communicate(timeout=120)
-    assert begun.returncode == 130, told
-    assert "goes on with the same command and --resume" in told
-    assert "Traceback" not in told
+    _, said = begun.communicate(timeout=120)
+    assert begun.returncode == 130, said
+    assert "goes on with the same command and --resume" in said
+    assert "Traceback" not in said
     assert not (tmp_path / "run" / "run.json").exists()
     resumed = skipwise(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -278,7 +288,7 @@ def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:
         words = shlex.split(line)[1:]
         command = tuple(words[: 2 if words[0] == "experiment" else 1])
         if command not in help_of:
-            help_of[command] = skipwise(*command, "--help").stdout
+            help_of[command] = told(*command, "--help").stdout
         help_text = help_of[command]
         for option in (word for word in words if word.startswith("--")):
             assert option in help_text, line
@@ -288,4 +298,4 @@ def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:
     "command", ["simulate", "inspect", "prepare", "train", "evaluate", "report", "demo"]
 )
 def test_help_shows_an_example(command: str) -> None:
-    assert f"Example: skipwise {command}" in skipwise(command, "--help").stdout
+    assert f"Example: skipwise {command}" in told(command, "--help").stdout
