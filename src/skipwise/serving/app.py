@@ -76,7 +76,9 @@ async def post_rank(call: Call) -> Slate:
     body: RankRequest = call.body
     check_rank(call.worker.engine, body)
     engine = call.worker.engine
-    return await call.worker.rank(lambda cheap: engine.rank(body, call.id, cheap=cheap))
+    slate = await call.worker.rank(lambda cheap: engine.rank(body, call.id, cheap=cheap))
+    await call.worker.expose(body.viewer_id)
+    return slate
 
 
 async def post_feed(call: Call) -> Slate:
@@ -84,7 +86,9 @@ async def post_feed(call: Call) -> Slate:
     body: FeedRequest = call.body
     check_feed(call.worker.engine, body)
     engine = call.worker.engine
-    return await call.worker.rank(lambda cheap: engine.feed(body, call.id, cheap=cheap))
+    slate = await call.worker.rank(lambda cheap: engine.feed(body, call.id, cheap=cheap))
+    await call.worker.expose(body.viewer_id)
+    return slate
 
 
 async def post_explain(call: Call) -> Explained:

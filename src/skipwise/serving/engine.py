@@ -380,6 +380,9 @@ class Engine:
         if now.cheap:
             degraded.append("model: ordered by views, for want of time")
         _, variant, _ = self.answering(now.ask.viewer_id)
+        if self.variants is not None:
+            ask = now.ask
+            self.variants.exposing.meet(ask.viewer_id, variant, ask.requested_at_ms, ask.day)
         return Slate(
             request_id=request_id,
             variant=variant,

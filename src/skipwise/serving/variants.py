@@ -4,12 +4,13 @@
     Definition, Store  ->  begin  ->  its shares and salt are remembered; others are refused
                            check_begun  ->  the same refusal, for who only watches
     document `experiment`  ->  Variants.heed  ->  a stopped variant's viewers go to control
+    a slate under a variant's name  ->  Variants.exposing  ->  his exposure, noted once
 
 - Assignment is that of `experiments`, so whoever analyses the log finds the same.
 - A viewer of a stopped variant is answered by control under the name STOPPED: his views are none of
   the experiment's any more, and what he saw before stays what it was.
 
-Reads `experiments` and `models`; is read by `engine` and `serve`.
+Reads `experiments`, `exposing` and `models`; is read by `engine` and `serve`.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition
 from skipwise.model.score import ScoreWeights, load_score_weights
+from skipwise.serving.exposing import Exposing
 from skipwise.serving.line_up import Models
 from skipwise.serving.models import Served, load_model
 from skipwise.serving.state.store import Store
@@ -49,6 +51,7 @@ class Variants:
     definition: Definition
     models: Mapping[str, Served]
     weights: Mapping[str, ScoreWeights]
+    exposing: Exposing
     stopped: dict[str, str] = field(default_factory=dict)
     """Variant -> why."""
 
@@ -94,7 +97,9 @@ def open_variants(definition: Definition, models: Models) -> Variants:
         score = definition.folder / variant.score
         weights[variant.name] = load_score_weights(score) if variant.score else ScoreWeights()
     models.beside = tuple(loaded.values())
-    return Variants(definition, loaded, weights)
+    exposing = Exposing(definition, models.store)
+    models.world.on_exposed = exposing.hear
+    return Variants(definition, loaded, weights, exposing)
 
 
 def begin(store: Store, definition: Definition) -> None:

@@ -2,11 +2,15 @@
 
     answer    ->  Worker.rank  ->  Slate, or 429 where it would wait too long
     EventBatch ->  Worker.keep  ->  counts, when they are on disk
+    a slate    ->  Worker.expose ->  may leave: its viewer's exposure is on disk
 
 - The loop between the threads only reads and writes sockets.
 - A request that would wait too long is refused at once; one that has waited past its deadline is
   answered without the model, and says so.
 - Whoever comes while the disk is written shares the next flush.
+- In an experiment a viewer's first slate waits for a flush; where that fails, or takes longer than
+  `limits.deadline_ms`, it leaves without, and the exposure is written within half a second of when
+  it can be.
 
 Reads `engine`, `lab`, `front` and `metrics`; is read by `app`.
 """
@@ -19,7 +23,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeVar
 
-from skipwise.errors import SkipwiseError
+from skipwise.errors import SkipwiseError, StateError, StorageError
 from skipwise.serving import metrics
 from skipwise.serving.engine import Engine
 from skipwise.serving.front import Fronts
@@ -79,6 +83,8 @@ class Worker:
         default_factory=list
     )
     flushing: "asyncio.Task[None] | None" = None
+    noting: "asyncio.Task[bool] | None" = None
+    """Exposures on their way to the disk."""
     recorder: Recorder = field(default_factory=Recorder)
     fronts: Fronts = field(default_factory=Fronts)
     named: set[str] = field(default_factory=set)
@@ -146,6 +152,16 @@ class Worker:
             self.flushing = asyncio.create_task(self._flush())
         return await future
 
+    async def expose(self, viewer_id: str) -> None:
+        """Wait until a viewer's first exposure to the experiment is on disk, or will be later."""
+        variants, patience_s = self.engine.variants, self.limits.deadline_ms / 1000
+        while variants is not None and variants.exposing.waits(viewer_id):
+            if self.noting is None:
+                self.noting = asyncio.create_task(self._note())
+            done, _ = await asyncio.wait({self.noting}, timeout=patience_s)
+            if not done or not done.pop().result():
+                return
+
     async def apart(self, call: Callable[[], Result]) -> Result:
         """Do something that reads or writes the state in the keeping thread."""
         return await asyncio.get_running_loop().run_in_executor(self.keeping, call)
@@ -168,6 +184,26 @@ class Worker:
         finally:
             self.flushing = None
 
+    async def _note(self) -> bool:
+        """Write down once who waits; returns whether it is on disk."""
+        try:
+            with metrics.timed("expose"):
+                return await self.apart(self._noted)
+        finally:
+            self.noting = None
+
+    def _noted(self) -> bool:
+        engine = self.engine
+        if engine.variants is None:
+            return True
+        try:
+            engine.variants.exposing.write()
+        except (StateError, StorageError) as problem:
+            engine.problems["exposures"] = str(problem)
+            return False
+        engine.problems.pop("exposures", None)
+        return True
+
     def _keeping(self, batches: list[EventBatch]) -> Callable[[], list[tuple[int, int]]]:
         return lambda: self.engine.keep(batches)
 
@@ -181,6 +217,7 @@ class Worker:
                 self.recorder.take(now_ms())
             with contextlib.suppress(SkipwiseError):
                 await self.apart(self.engine.catch_up)
+                await self.apart(self._noted)  # where it could not be before
                 await asyncio.to_thread(self.engine.refresh)
                 if beats % 60 == 1:
                     await self.apart(self._measure)
@@ -200,6 +237,7 @@ class Worker:
         """Finish what was begun, and write the world down."""
         self.ranking.shutdown()
         self.keeping.shutdown()
+        self._noted()
         with contextlib.suppress(SkipwiseError):
             self.engine.write_down(at_least=1)
         self.engine.store.close()

@@ -86,7 +86,19 @@ class Tallied(msgspec.Struct, frozen=True, tag="tallied"):
     """`trial.Sums`, flat."""
 
 
-Line = Viewed | Amended | VideoPosted | DocumentChanged | ViewerForgotten | Tallied
+class Exposed(msgspec.Struct, frozen=True, tag="exposed"):
+    """A line of the log: a viewer was given his first slate of an experiment."""
+
+    experiment: str
+    key: str
+    """`assignment_key`: a changed experiment of the same name is another."""
+    viewer_id: str
+    variant: str
+    at_ms: int
+    """When he asked, UTC ms."""
+
+
+Line = Viewed | Amended | VideoPosted | DocumentChanged | ViewerForgotten | Tallied | Exposed
 pack_line = msgspec.msgpack.Encoder().encode
 read_line = msgspec.msgpack.Decoder(Line).decode
 
@@ -118,6 +130,8 @@ class World:
         """Who is told of each view."""
         self.on_tallied: Callable[[Tallied], None] = lambda _: None
         """Who is told what other processes have counted of a trial."""
+        self.on_exposed: Callable[[Exposed], None] = lambda _: None
+        """Who is told of each first exposure."""
         self.grow()
 
     def follow(self, store: Store) -> int:
@@ -155,6 +169,8 @@ class World:
                 self.forgotten_viewers.add(viewer_id)
             case Tallied():
                 self.on_tallied(line)
+            case Exposed():
+                self.on_exposed(line)
 
     def grow(self) -> None:
         """Make room for every code there is."""
