@@ -83,3 +83,18 @@ def test_a_page_out_of_the_browsers_cache_loses_nothing_and_counts_nothing_twice
     assert 1.1 < left_again < 2.5
     assert first < 2.5
     assert 0.5 < last < 2.5
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_browser_without_room_is_told_of_and_nothing_is_lost_that_can_be_posted(
+    feed: Client, play: Play, closed: bool
+) -> None:
+    """A storage filled to its last letter, and one that is closed to pages."""
+    told = play("fills", base=base_of(feed), viewer=f"full-{closed}", closed=closed)
+    assert [each for each in told["problems"] if "ERR_FAILED" not in each] == []
+    full = "saved; no room to keep more here"
+    assert told["online"] == [1, full]
+    assert told["offline"] == "offline: 3 events kept, in this tab only"
+    assert told["asked"] == "beforeunload"
+    assert told["again"] == [4, full]
+    assert told["last"] == (5 if closed else 7)

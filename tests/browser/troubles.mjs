@@ -174,3 +174,67 @@ export async function restores(browser, { base, viewer }) {
   await context.close();
   return { problems, restored, held, cards: shown.length, swiped: pressed.length };
 }
+
+/**
+ * Swipe where the browser has no room left, or keeps nothing at all (`closed`): with a connection,
+ * without, with it again; leave and come back. Tells what the status line said and what was asked.
+ */
+export async function fills(browser, { base, viewer, closed }) {
+  const { context, page, problems } = await open(browser, base);
+  if (closed) {
+    await context.addInitScript(() => {
+      for (const name of ["localStorage", "sessionStorage"]) {
+        Object.defineProperty(window, name, { get() { throw new DOMException("closed to pages", "SecurityError"); } });
+      }
+    });
+  }
+  await page.goto(`${base}/?viewer=${viewer}`);
+  await cardNow(page).waitFor();
+  const room = () => page.evaluate(() => {
+    let [text, free] = ["", 0];
+    for (let size = 1 << 23; size; size >>= 1) {
+      try {
+        localStorage.setItem("filler", text + "x".repeat(size));
+        text += "x".repeat(size);
+        free += size;
+      } catch { /* that much is not there */ }
+    }
+    return free;
+  });
+  if (!closed) await room();
+  const status = page.locator("#status");
+  const held = async () => (await heldOf(base, viewer)).num_events;
+  const arrived = async (number) => {
+    for (let tries = 0; await held() < number && tries < 100; tries += 1) await page.waitForTimeout(100);
+    return held();
+  };
+  const told = {};
+  await swipe(page);
+  told.online = [await arrived(1), await status.filter({ hasText: "saved" }).textContent()];
+  await page.route("**/v1/events", (route) => route.abort());
+  for (let at = 0; at < 3; at += 1) await swipe(page);
+  await status.filter({ hasText: "offline: 3" }).waitFor();
+  told.offline = await status.textContent();
+  if (!closed) told.left = await room();  // what the note of a view leaves is less than an event
+  const asked = page.waitForEvent("dialog");
+  await page.evaluate(() => setTimeout(() => location.reload()));
+  const question = await asked;
+  told.asked = question.type();
+  await question.dismiss();  // stay
+  await page.unroute("**/v1/events");
+  told.again = [await arrived(4), await status.filter({ hasText: "saved" }).textContent()];
+  if (!closed) {
+    await page.evaluate(() => localStorage.removeItem("filler"));
+    await swipe(page);
+    await arrived(5);
+    await status.filter({ hasText: /saved$/ }).waitFor();
+    await page.route("**/v1/events", (route) => route.abort());
+    await swipe(page);
+    await status.filter({ hasText: "offline: 1 event kept here" }).waitFor();  // written down again
+    await page.unroute("**/v1/events");
+  }
+  await page.goto("about:blank");  // the view that is on goes with the page
+  told.last = await arrived(closed ? 5 : 7);
+  await context.close();
+  return { problems, ...told };
+}

@@ -1,5 +1,7 @@
 // How the page asks the server: JSON, the key of this tab, and errors a person can read.
 
+import { keptInTab } from "/page/kept.js";
+
 const KEY = "skipwise.key";
 
 /** A request that came to nothing. `status` is 0 where there was no answer. */
@@ -23,8 +25,8 @@ export class Failed extends Error {
 }
 
 export const key = {
-  get: () => sessionStorage.getItem(KEY),
-  set: (value) => sessionStorage.setItem(KEY, value),
+  get: () => keptInTab.read(KEY),
+  set: (value) => keptInTab.write(KEY, value),
 };
 
 /**

@@ -16,7 +16,7 @@ import { Learnt } from "/page/learnt.js";
 import { Outbox } from "/page/outbox.js";
 import { askForKey, Picker } from "/page/picker.js";
 import { Queue } from "/page/queue.js";
-import { place, seenPlace, tellStatus, troublePlace } from "/page/status.js";
+import { NOTHING_SENT, place, seenPlace, tellStatus, troublePlace } from "/page/status.js";
 import { View } from "/page/view.js";
 import { Why } from "/page/why.js";
 
@@ -40,7 +40,7 @@ export class Feed {
     this.picker = new Picker(byId("who"), this.scopes, (viewerId) => this.begin(viewerId));
     this.guide = new Guide(byId("learnt"), () => this.queue);
     this.turn = Promise.resolve();
-    this.sent = { waiting: 0, failing: null, refused: [] };
+    this.sent = NOTHING_SENT;
     this.trouble = null;
     this.usualMs = 0;  // from an event to the slate that has learnt from it, a running mean
     this.paused = this.moving = false;

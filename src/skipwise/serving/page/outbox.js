@@ -1,15 +1,18 @@
 // Events on their way: written down before anything is sent, dropped only when the server has
 // them on disk. A reload, a lost connection or a second tab loses none and counts none twice.
 //
-//   put(event)  ->  localStorage, at once  ->  flush: POST /v1/events  ->  acknowledged: dropped
+//   put(event)  ->  written down, at once  ->  flush: POST /v1/events  ->  acknowledged: dropped
 //
 // - The event's id goes with it, and an id counts once: sending again is always safe, also from two
 //   tabs at the same time.
 // - A view that is still going on is noted as well; if its tab dies, the next one posts it. A living
 //   tab holds a lock; on plain http, where browsers have no locks, it answers when it is called.
+// - What the browser has no room for is in this tab only: that is told, and asked about before the
+//   tab goes while the server does not answer.
 
 import { ask, Failed } from "/page/api.js";
 import { freshId } from "/page/dom.js";
+import { kept } from "/page/kept.js";
 
 const WAITING = "skipwise.event.";
 const OPEN = "skipwise.open.";
@@ -22,8 +25,9 @@ const TOLD_MS = 60_000;
 
 export class Outbox {
   /**
-   * @param tell called with {waiting, failing, refused} whenever that changes; failing is the problem
-   *   with which the last sending ended, or null.
+   * @param tell called with {waiting, failing, refused, inTab, full} whenever that changes; failing is
+   *   the problem with which the last sending ended, or null; inTab is how many of those that wait are
+   *   in this tab only, full whether the browser has no room to keep more.
    * @param settled called with the ids of events that the server has on disk; or with those it
    *   refused, and why.
    */
@@ -46,24 +50,24 @@ export class Outbox {
 
   /** Write down a view that has ended, or a late outcome. */
   put(kind, row) {
-    localStorage.setItem(WAITING + row.event_id, JSON.stringify({ kind, row, at: Date.now() }));
-    if (kind === "events") localStorage.removeItem(OPEN + this.tab);
+    kept.write(WAITING + row.event_id, JSON.stringify({ kind, row, at: Date.now() }));
+    if (kind === "events") kept.drop(OPEN + this.tab);  // which may make room for it
     this.say();
   }
 
   /** Note a view that is still going on. */
   note(row) {
-    localStorage.setItem(OPEN + this.tab, JSON.stringify(row));
+    kept.write(OPEN + this.tab, JSON.stringify(row));
   }
 
   forgetOpen() {
-    localStorage.removeItem(OPEN + this.tab);
+    kept.drop(OPEN + this.tab);
   }
 
   waiting() {
-    return Object.keys(localStorage)
-      .filter((name) => name.startsWith(WAITING))
-      .map((name) => ({ name, ...JSON.parse(localStorage.getItem(name) || "{}") }))
+    const unwritten = new Set(kept.unwritten);
+    return kept.names(WAITING)
+      .map((name) => ({ name, inTab: unwritten.has(name), ...JSON.parse(kept.read(name) || "{}") }))
       .filter((entry) => entry.row)
       .sort((one, other) => one.at - other.at);
   }
@@ -73,14 +77,14 @@ export class Outbox {
    * was let go, and has the whole view where the note has its beginning: it is given time to.
    */
   async adopt() {
-    for (const name of Object.keys(localStorage).filter((each) => each.startsWith(OPEN))) {
+    for (const name of kept.names(OPEN)) {
       const tab = name.slice(OPEN.length);
       if (tab === this.tab) continue;
       await this.#ifGone(tab, async () => {
         await new Promise((done) => setTimeout(done, SETTLES_MS));
-        const row = JSON.parse(localStorage.getItem(name) || "null");
-        if (row && localStorage.getItem(WAITING + row.event_id) === null) this.put("events", row);
-        localStorage.removeItem(name);
+        const row = JSON.parse(kept.read(name) || "null");
+        if (row && kept.read(WAITING + row.event_id) === null) this.put("events", row);
+        kept.drop(name);
       });
     }
   }
@@ -127,21 +131,27 @@ export class Outbox {
    */
   away() {
     this.letGo?.();
-    const batch = this.waiting().slice(-50);
+    const batch = this.waiting().sort((one, other) => one.inTab - other.inTab).slice(-50);
     if (batch.length) ask("POST", "/v1/events", bodyOf(batch), { keepalive: true }).catch(() => {});
   }
 
   say() {
+    const waiting = this.waiting();
+    const inTab = waiting.filter((entry) => entry.inTab).length;
+    if (inTab && this.failing) addEventListener("beforeunload", asksFirst);
+    else removeEventListener("beforeunload", asksFirst);
     this.tell({
-      waiting: this.waiting().length,
+      waiting: waiting.length,
       failing: this.failing,
       refused: this.#lately(),
+      inTab,
+      full: kept.unwritten.length > 0,
     });
   }
 
   /** What was refused in the last minute; it stays written down, the newest twenty. */
   #lately() {
-    const refused = JSON.parse(localStorage.getItem(REFUSED) || "[]");
+    const refused = JSON.parse(kept.read(REFUSED) || "[]");
     const lately = refused.filter((each) => Date.now() - each.at < TOLD_MS);
     clearTimeout(this.forgetting);
     if (lately.length) this.forgetting = setTimeout(() => this.say(), TOLD_MS);
@@ -181,24 +191,24 @@ export class Outbox {
         return;
       }
       this.#refuse(batch[0], problem);
-      localStorage.removeItem(batch[0].name);
+      kept.drop(batch[0].name);
       this.settled([batch[0].row.event_id], problem.message);
       return;
     }
-    for (const { name } of batch) localStorage.removeItem(name);
+    for (const { name } of batch) kept.drop(name);
     this.settled(batch.map(({ row }) => row.event_id), null);
   }
 
   /** Another tab has sent an event of this one. */
   #settledElsewhere(eventId) {
-    const refused = JSON.parse(localStorage.getItem(REFUSED) || "[]");
+    const refused = JSON.parse(kept.read(REFUSED) || "[]");
     this.settled([eventId], refused.find(({ row }) => row.event_id === eventId)?.why ?? null);
   }
 
   #refuse(entry, problem) {
-    const refused = JSON.parse(localStorage.getItem(REFUSED) || "[]");
+    const refused = JSON.parse(kept.read(REFUSED) || "[]");
     refused.push({ row: entry.row, why: problem.message, at: Date.now() });
-    localStorage.setItem(REFUSED, JSON.stringify(refused.slice(-20)));
+    kept.write(REFUSED, JSON.stringify(refused.slice(-20)));
   }
 }
 
@@ -210,6 +220,11 @@ function answers(tab) {
     calls.postMessage({ call: tab });
     setTimeout(() => done(false), ANSWERS_WITHIN_MS);
   }).finally(() => calls.close());
+}
+
+/** Let the browser ask whether to leave: what is in this tab only goes with it. */
+function asksFirst(event) {
+  event.preventDefault();
 }
 
 function bodyOf(batch) {

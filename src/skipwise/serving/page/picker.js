@@ -2,8 +2,9 @@
 // needed.
 
 import { ask, key } from "/page/api.js";
-import { colours } from "/page/scene.js";
 import { freshId, hash, node, percent, short } from "/page/dom.js";
+import { kept, keptInTab } from "/page/kept.js";
+import { colours } from "/page/scene.js";
 
 const VIEWER = "skipwise.viewer";
 
@@ -23,7 +24,7 @@ export class Picker {
   /** The viewer to begin with: of the address, of this tab, of the last time, or a new one. */
   chosen() {
     const named = new URLSearchParams(location.search).get("viewer");
-    return named || sessionStorage.getItem(VIEWER) || localStorage.getItem(VIEWER) || newId();
+    return named || keptInTab.read(VIEWER) || kept.read(VIEWER) || newId();
   }
 
   /** Begin as somebody new. */
@@ -32,8 +33,8 @@ export class Picker {
   }
 
   show(viewerId) {
-    sessionStorage.setItem(VIEWER, viewerId);
-    localStorage.setItem(VIEWER, viewerId);
+    keptInTab.write(VIEWER, viewerId);
+    kept.write(VIEWER, viewerId);
     this.button.replaceChildren(face(viewerId),
       node("span", { class: "words" }, node("span", { class: "unseen" }, "Viewer "), short(viewerId, 24)));
   }

@@ -4,7 +4,7 @@ import { ask, key } from "/page/api.js";
 import { node } from "/page/dom.js";
 import { Feed } from "/page/feed.js";
 import { askForKey } from "/page/picker.js";
-import { place, tellStatus } from "/page/status.js";
+import { NOTHING_SENT, place, tellStatus } from "/page/status.js";
 
 async function start() {
   let facts;
@@ -15,7 +15,7 @@ async function start() {
       facts = await ask("GET", "/v1/page");
     }
   } catch (problem) {
-    tellStatus(document.getElementById("status"), { waiting: 0, failing: null, refused: [] }, problem.status ? problem.message : "no connection");
+    tellStatus(document.getElementById("status"), NOTHING_SENT, problem.status ? problem.message : "no connection");
     document.getElementById("deck").replaceChildren(place(problem.status ? "error" : "offline",
       problem.status ? "The server cannot answer." : "No connection to the server.", problem.message,
       node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")));

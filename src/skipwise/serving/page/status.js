@@ -2,6 +2,9 @@
 
 import { node, short } from "/page/dom.js";
 
+/** How what was done fares where nothing was done yet; `Outbox` tells more. */
+export const NOTHING_SENT = { waiting: 0, failing: null, refused: [], inTab: 0, full: false };
+
 /** Write into the status line how what was done fares, `sent`, and what went wrong, `trouble` or null. */
 export function tellStatus(line, sent, trouble) {
   const [state, words] = stateOf(sent, trouble);
@@ -12,8 +15,9 @@ export function tellStatus(line, sent, trouble) {
   }
 }
 
-function stateOf({ waiting, failing, refused }, trouble) {
-  const kept = `${waiting} ${waiting === 1 ? "event" : "events"} kept here`;
+function stateOf({ waiting, failing, refused, inTab, full }, trouble) {
+  const events = `${waiting} ${waiting === 1 ? "event" : "events"}`;
+  const kept = !inTab ? `${events} kept here` : `${events} kept, ${inTab === waiting ? "" : `${inTab} `}in this tab only`;
   if (waiting && failing) {
     return failing.status === 0 ? ["offline", `offline: ${kept}`]
       : ["refused", failing.locked ? `needs a key: ${kept}` : `${kept}: ${failing.message}`];
@@ -21,7 +25,8 @@ function stateOf({ waiting, failing, refused }, trouble) {
   return waiting ? ["sending", `sending ${waiting}`]
     : refused.length ? ["refused", `${refused.length} refused: ${refused.at(-1).why}`]
       : trouble ? ["refused", `no new slate: ${trouble}`]
-        : ["saved", "saved"];
+        : full ? ["full", "saved; no room to keep more here"]
+          : ["saved", "saved"];
 }
 
 /** What stands where cards would. */
