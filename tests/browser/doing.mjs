@@ -179,7 +179,7 @@ export async function guided(browser, { base, viewer }) {
     const topics = await cardNow(page).locator(".chips li").allTextContents();
     await page.clock.fastForward(topics.includes(topic) ? 600 : 9000);
     await swipe(page);
-    await page.locator(".guide", { hasText: at < 9 ? `${at + 1} of 10 swipes` : "Of ten videos to come" }).waitFor();
+    await page.locator(".guide", { hasText: at < 9 ? `${at + 1} of 10 swipes` : "After ten swipes" }).waitFor();
     words.push(await page.locator(".guide").innerText());
   }
   await saved(page);

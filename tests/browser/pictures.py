@@ -6,6 +6,8 @@
 - `SKIPWISE_KEEP_PICTURES=1 pytest tests/browser -k pictures` keeps new ones: look at them first.
 """
 
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,14 @@ def differs(picture: NDArray[np.uint8], name: str) -> float:
     return float((np.abs(kept - picture) > 30).mean())
 
 
-def keep(picture: NDArray[np.uint8], name: str) -> None:
-    """Keep a picture as what is wanted."""
-    KEPT.mkdir(exist_ok=True)
-    Image.fromarray(picture).save(KEPT / f"{name}.png", optimize=True)
+def kept_names() -> set[str]:
+    """Names of the pictures that are kept."""
+    return {path.stem for path in KEPT.glob("*.png")}
+
+
+def keep(pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+    """Keep pictures as what is wanted, and no others."""
+    shutil.rmtree(KEPT, ignore_errors=True)
+    KEPT.mkdir()
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(KEPT / f"{name}.png", optimize=True)

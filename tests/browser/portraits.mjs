@@ -36,7 +36,7 @@ async function desk(colorScheme, name) {
   await cardNow(page).waitFor();
   const skip = await page.locator(".guide b").first().textContent();
   await page.getByRole("button", { name: "Start" }).click();
-  await visit(page, skip, 11);
+  await visit(page, skip, 10);
   await page.clock.fastForward(6000);
   await page.waitForTimeout(900);
   await page.screenshot({ path: `${folder}/feed-${colorScheme}.jpg`, type: "jpeg", quality: 80 });

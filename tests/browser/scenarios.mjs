@@ -2,10 +2,12 @@
 import { compares, weighs } from "./drawer.mjs";
 import * as doing from "./doing.mjs";
 import { cardNow, heldOf, open, run, saved, swipe } from "./harness.mjs";
+import { hides } from "./hidden.mjs";
 import { mends, reads, swaps, tries, unlocks } from "./lab.mjs";
 import { looks } from "./looks.mjs";
 import { frames, quick } from "./speed.mjs";
 import * as troubles from "./troubles.mjs";
+import { states, tours } from "./words.mjs";
 
 /** Press keys one right after the other, faster than a hand. */
 async function hurry(page, ...keys) {
@@ -112,21 +114,14 @@ async function survives(browser, { base, viewer }) {
   return { problems: [...problems, ...other.problems, ...last.problems, ...lost], said, asked, posted: [...posted], done: done.filter((each) => each.viewer === viewer).sort((one, two) => one.atMs - two.atMs) };
 }
 
-/** Pause by hiding the tab, bounce through cards one has seen, like one afterwards. */
+/** Pause, bounce through cards one has seen, like one afterwards. */
 async function measures(browser, { base, viewer }) {
   const { context, page, problems } = await open(browser, base);
   await page.clock.install();
   await page.goto(`${base}/?viewer=${viewer}`);
   await cardNow(page).waitFor();
-  const hide = (hidden) => page.evaluate((value) => {
-    Object.defineProperty(document, "hidden", { value, configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-  }, hidden);
   await page.clock.fastForward(4000);
-  await hide(true);
-  await page.clock.fastForward(60_000);
-  await hide(false);
-  await page.keyboard.press(" ");  // paused by hand
+  await page.keyboard.press(" ");
   await page.clock.fastForward(30_000);
   await page.keyboard.press(" ");
   await swipe(page);
@@ -286,4 +281,4 @@ async function locked(browser, { base, keys }) {
   return told;
 }
 
-await run({ ...doing, ...troubles, compares, frames, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, survives, swaps, switches, tries, unlocks, weighs });
+await run({ ...doing, ...troubles, compares, frames, hides, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, states, survives, swaps, switches, tours, tries, unlocks, weighs });

@@ -3,6 +3,7 @@
 // Every figure is of slates the server made and of events it has on disk.
 
 import { node, percent, short, svg } from "/page/dom.js";
+import { kept } from "/page/kept.js";
 import { didWith, sharesOf } from "/page/learnt.js";
 
 const SEEN = "skipwise.guided";
@@ -22,7 +23,7 @@ export class Guide {
     this.points = [];
     this.swipes = this.skips = 0;
     this.box.hidden = true;
-    this.offered = localStorage.getItem(SEEN) !== null || !viewerId.startsWith("new-");
+    this.offered = kept.read(SEEN) !== null || !viewerId.startsWith("new-");
   }
 
   /** A slate has come. */
@@ -59,7 +60,7 @@ export class Guide {
   }
 
   #start(topic) {
-    localStorage.setItem(SEEN, "1");
+    kept.write(SEEN, "1");
     this.topic = topic;
     this.swipes = this.skips = this.watched = 0;
     const slate = this.queue().slates.at(-1);
@@ -68,7 +69,7 @@ export class Guide {
   }
 
   #close() {
-    localStorage.setItem(SEEN, "1");
+    kept.write(SEEN, "1");
     this.box.hidden = true;
     this.topic = null;
   }
@@ -82,7 +83,7 @@ export class Guide {
       ? now < first ? `${cap(name)} fell from ${percent(first)} to ${percent(now)}` : `${cap(name)} stands at ${percent(now)}`
       : `Skip every ${name} video`;
     const words = done
-      ? `Of ten videos to come, ${Math.round(now * 10)} ${Math.round(now * 10) === 1 ? "is" : "are"} of ${name}; before, ${Math.round(first * 10)} ${Math.round(first * 10) === 1 ? "was" : "were"}. On the way you skipped ${this.skips}` +
+      ? `After ten swipes ${Math.round(now * 10)} of ten videos to come ${Math.round(now * 10) === 1 ? "was" : "were"} of ${name}; before, ${Math.round(first * 10)}. On the way you skipped ${this.skips}` +
         (this.watched ? ` and watched ${this.watched}, which it has learnt as well.` : ".")
       : `${this.swipes} of ${SWIPES} swipes, ${this.skips} of ${name} skipped. In the next ten: ${percent(now)}.`;
     this.box.hidden = false;

@@ -69,7 +69,7 @@ function drawRate(figures) {
   const span = spanOf(figures);
   const rate = changes(figures, (a, b, s) => (b.requests - a.requests) / s);
   const refused = figures.samples.at(-1).refused;
-  show("rate", [node("b", {}, rate.length ? rate.at(-1)[1].toFixed(1) : "–"), ` a second now; ${refused.toLocaleString()} refused for want of time, ${figures.samples.at(-1).failed.toLocaleString()} failed`],
+  show("rate", [node("b", {}, rate.length ? rate.at(-1)[1].toFixed(1) : "–"), ` a second now; ${refused.toLocaleString()} refused, ${figures.samples.at(-1).failed.toLocaleString()} failed`],
     rate.length ? overTime("Requests a second over the last minutes", [{ points: rate }], span, (value) => value.toLocaleString(), 1) : nothing("Five more seconds."));
 }
 
@@ -227,7 +227,7 @@ async function start() {
   }
   put(byId("charts"),
     question("skips", "Do people skip less?"), question("watch", "Do they stay longer?"),
-    question("promises", "Does it keep its promises?"), question("rate", "How busy is it?"),
+    question("rate", "How busy is it?"), question("promises", "Does it keep its promises?"),
     question("stages", "Where does the time go?"), question("front", "What would other weights promise?"),
     question("models", "Which model answers?", true), question("experiments", "Which variant is better, and since when can one say so?", true));
   for (;;) {

@@ -6,7 +6,7 @@ import { cards, changed, fill, forget, show } from "/page/question.js";
 
 const LOADING_AT_MOST_MS = 600_000;  // a model made into machine code takes minutes
 const TOLD = 5;  // newest lines
-const BIASES = { glance: "skips", effective: "effective views", long: "long views" };
+const BIASES = { glance: "skips", effective: "effective views", long: "long views" };  // promised less what came
 const said = node("p", { class: "note", role: "status" });
 const taken = node("div", { class: "taken" });
 
@@ -36,14 +36,16 @@ async function change(body, figures) {
   drawing.removeAttribute("aria-busy");
   forget("models");
   await fill("models", () => drawModels(figures, models));
+  if (document.activeElement === document.body) document.getElementById("run")?.focus({ preventScroll: true });  // the button that had the focus is gone
 }
 
 /** Draw it, as asked for or as `known`. */
 export async function drawModels(figures, known = null) {
   const models = known ?? await ask("GET", "/v1/models");
-  const { request_id: _, trial, told, refused, ...rest } = models;
+  const { request_id: _, trial, told, refused, stopped, ...rest } = models;
   if (changing) return;
-  put(taken, trial && trialOf(trial), toldOf(told), refused && node("p", { class: "note" }, `Refused, the newest published: ${short(refused, 300)}`));
+  put(taken, trial && trialOf(trial), toldOf(told), refused && node("p", { class: "note" }, `Refused, the newest published: ${short(refused, 300)}`),
+    Object.entries(stopped).map(([variant, why]) => node("p", { class: "note" }, `Variant ${short(variant, 40)} gets no more viewers: ${short(why, 300)}`)));
   if (!changed("models", { ...rest, runs: figures.runs })) return;  // else what was picked stays
   const before = document.getElementById("run")?.value;
   const picked = figures.runs.includes(before) ? before : models.current;
@@ -69,14 +71,14 @@ export async function drawModels(figures, known = null) {
 /** The two models of a trial, side by side. */
 function trialOf({ since_ms, decision, words, current, canary }) {
   const share = (value) => (value === null || value === undefined ? "–" : percent(value, 1));
-  const head = (text) => node("th", { scope: "col" }, text);
   const arm = (role, { run, views, skip_rate, bias }) => node("tr", {}, node("th", { scope: "row" }, `${role}: ${short(run, 40)}`),
     node("td", {}, views.toLocaleString()), node("td", {}, share(skip_rate)),
     Object.keys(BIASES).map((name) => node("td", {}, share(bias[name]))));
   return node("section", { class: "trial" }, node("h3", {}, `On trial since ${when(since_ms)}: ${decision}`), node("p", { class: "note" }, words),
     node("div", { class: "scrolls", role: "region", tabindex: "0", "aria-label": "The trial in figures" }, node("table", {},
-      node("thead", {}, node("tr", {}, head("model"), head("views"), head("skipped"),
-        Object.values(BIASES).map((name) => head(`${name}: promised less what came`)))),
+      node("thead", {},
+        node("tr", {}, node("td", { colspan: 3 }), node("th", { scope: "colgroup", colspan: Object.keys(BIASES).length }, "promised less what came")),
+        node("tr", {}, ["model", "views", "skipped", ...Object.values(BIASES)].map((name) => node("th", { scope: "col" }, name)))),
       node("tbody", {}, arm("answers", current), arm("canary", canary)))));
 }
 

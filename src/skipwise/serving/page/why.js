@@ -104,7 +104,7 @@ export class Why {
       } catch (problem) {
         if (number === this.number) {
           this.told.removeAttribute("aria-busy");
-          put(this.told, node("p", { class: "note", role: "alert" }, problem.status === 0
+          this.#tell(node("p", { class: "note", role: "alert" }, problem.status === 0
             ? "No connection to the server: it is explained when it is back." : `It cannot be explained now: ${problem.message}`),
           node("button", { type: "button", onclick: () => this.#refresh() }, "Try again"));
         }
@@ -122,7 +122,7 @@ export class Why {
     const scroll = this.body.scrollTop;
     this.drawn = curveOf(why);
     this.table = new Map();
-    put(this.told,
+    this.#tell(
       node("p", { class: "subject", dir: "auto" }, short(titleOf(entry.video_id, entry.shown), 90)),
       node("p", { class: "note" }, sourceOf(entry),
         explained.late ? " You had watched it before this was asked: the past it read holds that view." : ""),
@@ -135,6 +135,13 @@ export class Why {
     this.body.scrollTop = scroll;
     this.drawn.mark(this.#watchedS, watched !== undefined);
     this.#did();
+  }
+
+  /** Say something else; what had the focus is gone with what was said, so that the whole has it. */
+  #tell(...said) {
+    const focused = this.told.contains(document.activeElement);
+    put(this.told, ...said);
+    if (focused) this.body.focus({ preventScroll: true });
   }
 
   #objectives(why) {
@@ -199,7 +206,7 @@ function cameTo(s, flags, limit, over) {
 
 function sourceOf(entry) {
   const parts = [`Place ${entry.position + 1} of its slate, score ${entry.score.toFixed(2)}`];
-  if (entry.source) parts.push(`found among the ${entry.source} ones`);
+  if (entry.source) parts.push(entry.source === "model" ? "found by the model" : `found among the ${entry.source} ones`);
   if (entry.policy === "random") parts.push("drawn at random, to explore");
   return `${parts.join("; ")}. Model ${entry.model}.`;
 }
