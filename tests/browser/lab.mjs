@@ -39,13 +39,14 @@ export async function reads(browser, { base, folder }) {
 }
 
 /**
- * Swap another model in from the page, then roll back; the server is slower to answer than other
- * requests may be. Tells what the card said and which model made slates.
+ * Swap another model in from the page, where the server is slower to answer than other requests may
+ * be; then roll back. Tells what the card said and which model made slates.
  */
 export async function swaps(browser, { base, run, slowMs }) {
   const { context, page, problems } = await open(browser, base, { of: { viewport: VIEWPORTS.desk } });
+  const waitsMs = [slowMs, 1000];
   await page.route("**/v1/models", async (route) => {
-    if (route.request().method() === "POST") await page.waitForTimeout(slowMs);
+    if (route.request().method() === "POST") await page.waitForTimeout(waitsMs.shift());
     await route.continue();
   });
   await page.goto(`${base}/lab`);
@@ -95,7 +96,9 @@ export async function mends(browser, { base, samples, experiments }) {
   const mended = { promises: await words("promises"), experiments: await words("experiments") };
   changed = { samples, experiments };
   await page.locator("#experiments .seen").first().waitFor({ timeout: 15_000 });
-  const crafted = { skips: await words("skips"), answer: await page.locator("#experiments .answer").textContent() };
+  const crafted = {
+    skips: await words("skips"), rate: await page.locator("#rate .answer").textContent(), answer: await page.locator("#experiments .answer").textContent(),
+  };
   await context.close();
   return { problems, broken, mended, crafted };
 }
@@ -116,7 +119,10 @@ export async function tries(browser, { base, run, trial, told }) {
   await card.locator(".trial").waitFor();
   await card.locator("select").selectOption(run);
   const first = await card.locator(".trial tbody").textContent();
-  await page.clock.runFor(45_000);
+  for (let at = 0; at < 9; at += 1) {
+    await page.clock.fastForward(5000);  // to the next look
+    await page.waitForTimeout(100);
+  }
   await page.waitForFunction((text) => document.querySelector("#models .trial tbody").textContent !== text, first);
   const rows = await card.locator(".trial tbody tr").evaluateAll((all) => all.map((row) => [...row.children].map((cell) => cell.textContent)));
   const seen = {

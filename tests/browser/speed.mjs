@@ -35,7 +35,7 @@ export async function quick(browser, { base, viewer, loads, swipes }) {
 
 const drawn = (page, cards) => page.waitForFunction((number) => window.noted.drawn.length >= number, cards);
 
-/** Drag through cards with moving scenes; returns the main thread's own time in each frame, ms. */
+/** Drag through cards with moving scenes; returns the main thread's own time in each frame, ms, and frames a second. */
 export async function frames(browser, { base, viewer, swipes }) {
   const { context, page, problems } = await open(browser, base);
   await page.goto(`${base}/?viewer=${viewer}`);
@@ -45,6 +45,7 @@ export async function frames(browser, { base, viewer, swipes }) {
   session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
   const complete = new Promise((done) => session.on("Tracing.tracingComplete", done));
   await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["cc"] } });
+  const began = performance.now();
   const shown = () => page.evaluate(() => window.noted.shown.length);
   const before = await shown();
   for (let at = 0; at < swipes; at += 1) {
@@ -58,10 +59,11 @@ export async function frames(browser, { base, viewer, swipes }) {
     await page.waitForTimeout(350);
   }
   const swiped = await shown() - before;
+  const tookMs = performance.now() - began;
   await session.send("Tracing.end");
   await complete;
   const frameMs = events.filter((event) => event.name === "ProxyMain::BeginMainFrame" && event.ph === "X").map((event) => event.tdur / 1000);
   const shifted = await page.evaluate(() => window.noted.shifted);
   await context.close();
-  return { problems, frameMs, swiped, shifted };
+  return { problems, frameMs, perS: 1000 * frameMs.length / tookMs, swiped, shifted };
 }
