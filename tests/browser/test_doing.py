@@ -84,7 +84,8 @@ def test_the_tour_tells_of_events_that_are_held_and_of_slates_that_were_made(
     fell = re.search(r"(\S+) fell from (\d+)\s?% to (\d+)\s?%", told["words"][-1])
     assert fell is not None, told["words"][-1]
     assert fell.groups() == (topic.capitalize(), f"{100 * before:.0f}", f"{100 * after:.0f}")
-    assert f"On the way you skipped {skips}." in told["words"][-1]
+    told_skips = rf"On the way you skipped {skips}(\.| and watched)"  # a slow machine watches some
+    assert re.search(told_skips, told["words"][-1])
 
 
 @pytest.mark.parametrize("by", ["event", "trying"])
