@@ -1,5 +1,6 @@
 """From events to sums per viewer, to a page: the whole way, on a planted world."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from skipwise.cli.main import app
+from skipwise.errors import ExperimentError
 from skipwise.events.read import read_log
 from skipwise.experiments.exposure import read_exposures
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import SESSION_GAP_MS, Panel, make_panel
 from skipwise.labels.watch import LabelConfig
+from skipwise.simulation.world import DAY_MS
 from tests.experiments.planted import DEFINITION, FILE, planted_log
 
 
@@ -129,3 +132,19 @@ def test_an_experiment_outside_the_log_is_refused(log: Path, tmp_path: Path) -> 
     damaged.mkdir()
     (damaged / "analysis.json").write_text("{}", encoding="utf-8")
     assert run(app, ["experiment", "report", str(damaged)]).exit_code == 2
+
+
+def test_a_view_that_names_the_variant_counts_however_its_clock_is_set(
+    log: Path, panel: Panel
+) -> None:
+    """Exposed ten days later, by the log: what was served counts, unmarked views do not."""
+    connection = ibis.duckdb.connect(threads=1)
+    read = read_log(log, connection)
+    late = read_exposures(DEFINITION, None, read.events)
+    late.since_ms[:] += 10 * DAY_MS
+    unmarked = dataclasses.replace(read, events=read.events.mutate(variant=ibis.null("string")))
+    views = PARTS.index("views")
+    again = make_panel(read, connection, DEFINITION, late)
+    np.testing.assert_array_equal(again.sums[views], panel.sums[views])
+    with pytest.raises(ExperimentError, match="holds no event of an exposed viewer"):
+        make_panel(unmarked, connection, DEFINITION, late)

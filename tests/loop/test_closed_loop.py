@@ -3,9 +3,10 @@
 import dataclasses
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,17 +15,20 @@ import pytest
 from skipwise.errors import ExperimentError, StateError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition, Goal, Variant
+from skipwise.experiments.exposure import EXPOSURES_FILE, read_exposure_log
 from skipwise.features.dataset import Dataset
-from skipwise.loop.arms import HttpArm
+from skipwise.loop.arms import Arm, HttpArm, open_arms
 from skipwise.loop.closed import crowd_of, loop_settings, read_world, run_closed_loop
-from skipwise.loop.days import Clock, Loop
+from skipwise.loop.days import HOUR_MS, Clock, Columns, Loop
+from skipwise.loop.served_exposures import ServedExposures
 from skipwise.model.score import ScoreWeights, save_score_weights
 from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import START, open_store
-from skipwise.serving.wire import Event, EventBatch
+from skipwise.serving.wire import Event, EventBatch, FeedRequest, Slate
 from skipwise.serving.world import Viewed, read_line
 from skipwise.settings import apply_settings
-from skipwise.simulation.world import FIRST_DAY, WorldSettings
+from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
 from tests.serving.running import running
 from tests.training.trained import short_run
 from tests.worlds import prepared_world
@@ -114,7 +118,76 @@ def test_views_in_the_loop_never_overlap_and_nothing_is_shown_twice(
     assert len(set(served)) == len(served)  # the state knew of every view before the next request
 
 
-def test_the_same_loop_over_http(made: Path, tmp_path: Path) -> None:
+def test_a_viewer_is_exposed_from_his_first_slate_on(made: Path, tmp_path: Path) -> None:
+    out = looped(made, tmp_path / "out")
+    events = pq.read_table(out / "events.parquet").to_pylist()
+    first: dict[str, int] = {}
+    for event in sorted(events, key=lambda event: event["shown_at_ms"]):
+        if event["day"] >= FIRST_DAY + 3 and event["variant"] is not None:
+            first.setdefault(event["viewer_id"], event["shown_at_ms"])
+    exposures = read_exposure_log(out / EXPOSURES_FILE)
+    assert {each.viewer_id: each.at_ms for each in exposures} == first
+    assert len(exposures) == len(first) > 20
+    names = assign(DEFINITION, [each.viewer_id for each in exposures])
+    assert [each.variant for each in exposures] == names
+    again = looped(made, tmp_path / "again")
+    assert (again / EXPOSURES_FILE).read_bytes() == (out / EXPOSURES_FILE).read_bytes()
+
+
+class Broken:
+    """Shows nothing to every other viewer, as an app might that fails under one variant."""
+
+    def __init__(self, arm: Arm) -> None:
+        self.arm = arm
+
+    def feed(self, request: FeedRequest, request_id: str) -> Slate:
+        slate = self.arm.feed(request, request_id)
+        lost = int(request.viewer_id[1:]) % 2
+        return msgspec.structs.replace(slate, items=()) if lost else slate
+
+    def keep(self, batch: EventBatch) -> None:
+        self.arm.keep(batch)
+
+
+def lived(made: Path, arms: Mapping[str, Arm], clock: Clock, until_hour: int = 48) -> Columns:
+    """Let the viewers live a day with these arms, or until an hour of it; returns what happened."""
+    ids = [f"u{number}" for number in range(WORLD.viewers)]
+    loop = Loop(
+        crowd=crowd_of(read_world(made / "log"), np.random.default_rng(0)),
+        arms=arms,
+        variant_of=assign(DEFINITION, ids),
+        clock=clock,
+        rng=np.random.default_rng(1),
+    )
+    until_ms = (FIRST_DAY + 3) * DAY_MS - UTC_OFFSET_MS + until_hour * HOUR_MS
+    rows = list(
+        itertools.takewhile(lambda row: row["shown_at_ms"].max() < until_ms, loop.live_day(3))
+    )
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def small_settings(explore_share: float) -> ServeSettings:
+    slate = {"candidates": 30, "explore_share": explore_share}
+    return apply_settings(loop_settings(0), {"slate": slate})
+
+
+def test_who_was_shown_nothing_is_exposed_all_the_same(made: Path, tmp_path: Path) -> None:
+    definition = dataclasses.replace(DEFINITION, folder=made)
+    clock, store = Clock(), open_store(f"sqlite:{tmp_path / 'state.db'}")
+    clock.now_ms = definition.start_day * DAY_MS - UTC_OFFSET_MS
+    with open_arms(definition, made / "DATASET", store, small_settings(0.0), clock) as arms:
+        rows = lived(made, {**arms, "treatment": Broken(arms["treatment"])}, clock)
+    ServedExposures(tmp_path / EXPOSURES_FILE).pull(store, START)
+    store.close()
+    exposed = {each.viewer_id: each for each in read_exposure_log(tmp_path / EXPOSURES_FILE)}
+    sent = {f"u{viewer}" for viewer in rows["viewer"].tolist()}
+    silent = [each for viewer, each in exposed.items() if viewer not in sent]
+    assert len(silent) > 3
+    assert {each.variant for each in silent} == {"treatment"}
+    assert {int(each.viewer_id[1:]) % 2 for each in silent} == {1}
+
+
+def test_a_server_of_today_answers_the_loop(made: Path, tmp_path: Path) -> None:
     service = Service(
         run=made / "run",
         data=made / "DATASET",

@@ -24,7 +24,7 @@ from skipwise.errors import ExperimentError, SettingError
 from skipwise.events.read import read_log
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition, check_models, read_definition
-from skipwise.experiments.exposure import ExposureLog, read_exposures
+from skipwise.experiments.exposure import ExposureLog, exposure_log_in, read_exposures
 from skipwise.features.dataset import Dataset
 
 DefinitionPath = Annotated[
@@ -78,7 +78,10 @@ def analyse_command(
     out: Annotated[Path, typer.Option("--out", help="Folder for analysis.json and report.html.")],
     exposures: Annotated[
         Path | None,
-        typer.Option("--exposures", help="Exposure log; else the events' own variants."),
+        typer.Option(
+            "--exposures",
+            help="Exposure log; else LOG/exposures.jsonl, else the events' own variants.",
+        ),
     ] = None,
     dataset: Annotated[
         Path | None,
@@ -100,7 +103,7 @@ def analyse_command(
     labels = None if dataset is None else Dataset.open(dataset).label_config
     with data_engine(memory) as connection:
         events = read_log(log, connection, mapping=mapping, progress=progress)
-        exposed = read_exposures(read, exposures, events.events)
+        exposed = read_exposures(read, exposures or exposure_log_in(log), events.events)
         panel = make_panel(events, connection, read, exposed, progress, labels)
         simulated = events.description.name == "simulated"
     write_record(out / "analysis.json", analyse(panel, read, progress), read, simulated=simulated)

@@ -1,7 +1,7 @@
 """Who was shown a variant, which, and since when.
 
-    first answer to a viewer  ->  ExposureLog.add  ->  a line of EXPOSURES.jsonl
-    EXPOSURES.jsonl, or the variants written in the events  ->  read_exposures  ->  Exposures
+    first answer to a viewer  ->  ExposureLog.add  ->  a line of exposures.jsonl
+    exposures.jsonl, or the variants written in the events  ->  read_exposures  ->  Exposures
 
 - Only who was exposed is analysed: one who was assigned and never came says nothing. From the
   events, whoever was served and sent nothing back is not seen; from an exposure log he is.
@@ -13,9 +13,10 @@ Reads `definition` and `assignment`; is read by `panel`.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import ibis.expr.types as ir
 import numpy as np
@@ -24,6 +25,21 @@ from numpy.typing import NDArray
 from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition
+
+EXPOSURES_FILE = "exposures.jsonl"
+"""The exposure log of a folder that holds an event log, where there is one."""
+
+
+class Exposure(NamedTuple):
+    """A line of an exposure log."""
+
+    experiment: str
+    key: str
+    """`assignment_key` of the definition that the viewer was assigned by."""
+    viewer_id: str
+    variant: str
+    at_ms: int
+    """UTC ms."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,14 +69,30 @@ class ExposureLog:
         }
         if fresh:
             key = self.definition.assignment_key
-            with self.path.open("a", encoding="utf-8") as file:
-                for viewer, variant in fresh.items():
-                    line = [self.definition.name, key, viewer, variant, at_ms]
-                    file.write(json.dumps(line, separators=(",", ":")) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_exposures(
+                self.path,
+                [
+                    Exposure(self.definition.name, key, viewer, variant, at_ms)
+                    for viewer, variant in fresh.items()
+                ],
+            )
         self._known.update(fresh)
         return fresh
+
+
+def append_exposures(path: Path, exposures: Iterable[Exposure]) -> None:
+    """Append lines to an exposure log; they are on disk when it returns."""
+    with path.open("a", encoding="utf-8") as file:
+        for exposure in exposures:
+            file.write(json.dumps(exposure, separators=(",", ":")) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def exposure_log_in(log: Path) -> Path | None:
+    """Return the exposure log that lies in a log's folder; None where there is none."""
+    path = log / EXPOSURES_FILE
+    return path if path.is_file() else None
 
 
 def read_exposures(definition: Definition, path: Path | None, events: ir.Table) -> Exposures:
@@ -95,6 +127,22 @@ def read_exposures(definition: Definition, path: Path | None, events: ir.Table) 
     return exposures
 
 
+def read_exposure_log(path: Path) -> Sequence[Exposure]:
+    """Read every line of an exposure log, of any experiment, in its order.
+
+    Raises:
+        ExperimentError: It cannot be read, or a line is none; the message says which.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as problem:
+        raise ExperimentError(
+            f"{path} cannot be read: {problem.strerror}; it must be an exposure log. Check "
+            "the path."
+        ) from None
+    return [_parsed(path, number, line) for number, line in enumerate(lines, 1)]
+
+
 def _check_unchanged(definition: Definition, exposures: Exposures) -> None:
     now = assign(definition, exposures.viewer_id)
     moved = sum(a != b for a, b in zip(now, exposures.variant, strict=True))
@@ -107,16 +155,8 @@ def _check_unchanged(definition: Definition, exposures: Exposures) -> None:
 
 
 def _read_lines(path: Path, definition: Definition) -> dict[str, tuple[str, int]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as problem:
-        raise ExperimentError(
-            f"{path} cannot be read: {problem.strerror}; it must be an exposure log. Check "
-            "the path."
-        ) from None
     found: dict[str, tuple[str, int]] = {}
-    for number, line in enumerate(lines, 1):
-        name, key, viewer, variant, at_ms = _parsed(path, number, line)
+    for number, (name, key, viewer, variant, at_ms) in enumerate(read_exposure_log(path), 1):
         if name != definition.name:
             continue
         if key != definition.assignment_key:
@@ -130,10 +170,10 @@ def _read_lines(path: Path, definition: Definition) -> dict[str, tuple[str, int]
     return found
 
 
-def _parsed(path: Path, number: int, line: str) -> tuple[str, str, str, str, int]:
+def _parsed(path: Path, number: int, line: str) -> Exposure:
     try:
         name, key, viewer, variant, at_ms = json.loads(line)
-        return str(name), str(key), str(viewer), str(variant), int(at_ms)
+        return Exposure(str(name), str(key), str(viewer), str(variant), int(at_ms))
     except (ValueError, TypeError):
         raise ExperimentError(
             f"{path}:{number} is {line[:60]!r}, must be a list of experiment, key, viewer, variant "

@@ -5,6 +5,7 @@
 
 - A viewer counts from his first exposure on; who was exposed and did nothing counts with zeros,
   which only an exposure log can tell: by the events' variants he was never exposed.
+- A view that names the variant was served by it, however far behind the clock is that dated it.
 - Labels are those of `prepare`, with a dataset's settings where one is given: one rule of what a
   watch means.
 - What is summed before the start can only reduce variance: no variant touched it.
@@ -121,11 +122,14 @@ def make_panel(
                 "viewer_id": exposures.viewer_id,
                 "place": np.arange(number),
                 "since_ms": exposures.since_ms,
+                "exposed_to": exposures.variant,
             }
         )
         events = _labelled(log, made, labels).inner_join(ibis.memtable(exposed), "viewer_id")
         events = made.keep("viewers", events)
-        own = events.filter((events.day >= start) & (events.shown_at_ms >= events.since_ms))
+        since_then = events.shown_at_ms >= events.since_ms
+        served = events.variant == events.exposed_to
+        own = events.filter((events.day >= start) & (since_then | served))
         sums = _sum_by_day(own, start, definition.days, number)
         reach = definition.covariate_days
         before = add_up(_sum_by_day(events, start - reach, reach, number))

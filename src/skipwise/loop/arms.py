@@ -1,10 +1,11 @@
 """Who answers the viewers of a variant.
 
-    Definition, DATASET, a folder for state  ->  open_arms  ->  {variant: Arm}
+    Definition, DATASET, an empty Store  ->  open_arms  ->  {variant: Arm}
     FeedRequest  ->  Arm.feed  ->  Slate          EventBatch  ->  Arm.keep
 
 - Variants are real serving engines over one state: what a viewer of one does, all learn from, as in
-  production; each has its own model and its own score.
+  production; each has its own model and its own score. Who is given a slate is noted as a server
+  notes it, with the next events or when the arms are closed.
 - `HttpArm` says the same to a server over HTTP.
 
 Reads `serving` and `experiments`; is read by `days`.
@@ -25,11 +26,13 @@ from skipwise.features.dataset import Dataset
 from skipwise.features.known import clock_day_of
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.serving.engine import Engine
+from skipwise.serving.exposing import Exposing
 from skipwise.serving.line_up import Models
 from skipwise.serving.models import load_model
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
-from skipwise.serving.state.store import open_store
+from skipwise.serving.state.store import Store
+from skipwise.serving.variants import Variants
 from skipwise.serving.wire import EventBatch, FeedRequest, Slate
 
 
@@ -55,7 +58,13 @@ class EngineArm:
 
     def keep(self, batch: EventBatch) -> None:
         """Take events in."""
+        self.note()
         self.engine.keep([batch])
+
+    def note(self) -> None:
+        """Write down who was given his first slate, by any arm of the same experiment."""
+        if self.engine.variants is not None:
+            self.engine.variants.exposing.write()
 
 
 class HttpArm:
@@ -106,7 +115,7 @@ class HttpArm:
 def open_arms(
     definition: Definition,
     dataset: Path,
-    folder: Path,
+    store: Store,
     settings: ServeSettings,
     clock: Callable[[], int],
 ) -> Iterator[Mapping[str, Arm]]:
@@ -115,7 +124,7 @@ def open_arms(
     Args:
         definition: Its variants' models and scores.
         dataset: What was known before.
-        folder: Where the state is kept.
+        store: The state, empty; the caller's to close.
         settings: Of all engines.
         clock: The viewers' time, UTC ms.
 
@@ -124,22 +133,21 @@ def open_arms(
         SettingError: A file of weights is wrong.
     """
     runs = [definition.folder / variant.model for variant in definition.variants]
-    store = open_store(f"sqlite:{folder / 'state.db'}")
-    try:
-        prepare_state(runs[0], dataset, store, settings.state)
-        first = open_engine(runs[0], dataset, store, settings, clock)
-        opened, arms = Dataset.open(dataset), {}
+    prepare_state(runs[0], dataset, store, settings.state)
+    first = open_engine(runs[0], dataset, store, settings, clock)
+    opened, arms, exposing = Dataset.open(dataset), {}, Exposing(definition, store)
 
-        def today() -> int:
-            return clock_day_of(clock(), first.world.rules.time_zone)
+    def today() -> int:
+        return clock_day_of(clock(), first.world.rules.time_zone)
 
-        for variant, run in zip(definition.variants, runs, strict=True):
-            model = load_model(run, first.world, opened, settings.backend, day=today())
-            models = Models(model, first.world, store, opened, today)
-            engine = Engine(first.world, store, models, settings, clock)
-            path = definition.folder / variant.score
-            engine.weights = load_score_weights(path) if variant.score else ScoreWeights()
-            arms[variant.name] = EngineArm(engine)
-        yield arms
-    finally:
-        store.close()
+    for variant, run in zip(definition.variants, runs, strict=True):
+        model = load_model(run, first.world, opened, settings.backend, day=today())
+        models = Models(model, first.world, store, opened, today)
+        engine = Engine(first.world, store, models, settings, clock)
+        path = definition.folder / variant.score
+        engine.weights = load_score_weights(path) if variant.score else ScoreWeights()
+        own = {variant.name: model}, {variant.name: engine.weights}
+        engine.variants = Variants(definition, *own, exposing)
+        arms[variant.name] = EngineArm(engine)
+    yield arms
+    exposing.write()

@@ -4,12 +4,15 @@
 
 - The viewers are those of WORLD, who go on living on the day after its last; what they did there is
   kept in front, so that an analysis can take variance out.
-- The log is what a real one would be, with `variant`; `truth.parquet` of the loop's days is apart.
+- The log is what a real one would be, with `variant`, and with the exposures that the servers noted
+  (`exposures.jsonl`); `truth.parquet` of the loop's days is apart.
 - The same world, models, definition and seed give the same log, byte for byte.
 
-Reads `arms`, `days` and `simulation`; is read by the command line and `make bench-loop`.
+Reads `arms`, `days`, `served_exposures` and `simulation`; is read by the command line and `make
+bench-loop`.
 """
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -26,11 +29,14 @@ import pyarrow.parquet as pq
 from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition
+from skipwise.experiments.exposure import EXPOSURES_FILE
 from skipwise.features.dataset import Dataset
 from skipwise.loop.arms import open_arms
 from skipwise.loop.days import Clock, Columns, Loop
+from skipwise.loop.served_exposures import ServedExposures
 from skipwise.progress import SILENT, Progress
 from skipwise.serving.serve_settings import ServeSettings
+from skipwise.serving.state.store import START, open_store
 from skipwise.settings import apply_settings
 from skipwise.simulation.living import LivingViewers
 from skipwise.simulation.log import BLOCK_VIEWS
@@ -156,17 +162,19 @@ def run_closed_loop(
     settings = settings or loop_settings(seed)
     with (
         tempfile.TemporaryDirectory(prefix="skipwise-loop-") as state,
-        open_arms(definition, dataset, Path(state), settings, clock) as arms,
+        contextlib.closing(open_store(f"sqlite:{state}/state.db")) as store,
         replace_folder(out) as folder,
     ):
-        loop = Loop(
-            crowd=crowd,
-            arms=arms,
-            variant_of=assign(definition, ids),
-            clock=clock,
-            rng=np.random.default_rng([known.seed, 19, seed]),
-        )
-        _write_log(loop, world, folder, range(first_day, first_day + definition.days), progress)
+        with open_arms(definition, dataset, store, settings, clock) as arms:
+            loop = Loop(
+                crowd=crowd,
+                arms=arms,
+                variant_of=assign(definition, ids),
+                clock=clock,
+                rng=np.random.default_rng([known.seed, 19, seed]),
+            )
+            _write_log(loop, world, folder, range(first_day, first_day + definition.days), progress)
+        ServedExposures(folder / EXPOSURES_FILE).pull(store, START)
         facts = LoopFacts(
             events=loop.num_events,
             requests=loop.num_requests,

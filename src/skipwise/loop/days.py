@@ -206,7 +206,8 @@ class Loop:
         return events
 
     def _send(self, events: list[Event], until_ms: int) -> None:
-        """Send what happened, and the late outcomes that are due."""
+        """Send what happened until a moment, and the late outcomes that are due then."""
+        self.clock.now_ms = until_ms
         arm = next(iter(self.arms.values()))
         due = []
         while self.late and self.late[0][0] <= until_ms:

@@ -5,6 +5,8 @@
 - A guardrail is broken when the whole always-valid interval lies beyond it (`experiments.verdict`),
   so it may be looked at as often as one likes; then the servers give the variant no more viewers.
 - What cannot be said yet stops nothing; it is named, and the other guardrails still stop.
+- Who was exposed is what the servers noted; by the events alone in the log of servers that noted
+  nothing.
 
 Reads `experiments` and `serving.variants`; is read by the command line.
 """
@@ -17,7 +19,7 @@ from skipwise.errors import ExperimentError
 from skipwise.events.read import read_log
 from skipwise.experiments.analysis import analyse
 from skipwise.experiments.definition import Definition
-from skipwise.experiments.exposure import read_exposures
+from skipwise.experiments.exposure import exposure_log_in, read_exposures
 from skipwise.experiments.panel import make_panel
 from skipwise.experiments.record import write_record
 from skipwise.experiments.verdict import judge
@@ -30,7 +32,7 @@ def look(definition: Definition, folder: Path, store: Store, connection: Backend
 
     Args:
         definition: The experiment.
-        folder: Holds `log`; gets `analysis.json`.
+        folder: Holds `log` with its exposure log; gets `analysis.json`.
         store: The servers' state.
         connection: The data engine.
 
@@ -39,7 +41,7 @@ def look(definition: Definition, folder: Path, store: Store, connection: Backend
     """
     try:
         log = read_log(folder / "log", connection)
-        exposures = read_exposures(definition, None, log.events)
+        exposures = read_exposures(definition, exposure_log_in(folder / "log"), log.events)
         analysis = analyse(make_panel(log, connection, definition, exposures), definition)
     except ExperimentError as problem:
         return f"Nothing can be said yet: {problem}"

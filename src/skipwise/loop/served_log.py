@@ -1,6 +1,7 @@
 """How what a server was sent becomes a log that can be followed.
 
-    the log before, a state's log  ->  ServedLog.pull  ->  FOLDER, in Skipwise's own form, growing
+    the log before, a state's log  ->  ServedLog.pull  ->  FOLDER, in Skipwise's own form, growing;
+                                                           FOLDER/exposures.jsonl beside it
 
 - First the rows of the log that the server began with, then every view in the order in which it was
   accepted; nothing that was written is changed or moved.
@@ -8,7 +9,7 @@
   view is there once.
 - A late outcome is taken where its view was not written yet (`late_minutes`); else it is counted.
 
-Reads `events` and `serving`; is read by the command line.
+Reads `served_exposures`, `events` and `serving`; is read by the command line.
 """
 
 import json
@@ -34,11 +35,13 @@ from skipwise.events.canonical import (
 )
 from skipwise.events.read import EventLog
 from skipwise.events.schema import FLAGS, SourceDescription
+from skipwise.experiments.exposure import EXPOSURES_FILE
+from skipwise.loop.served_exposures import ServedExposures
 from skipwise.serving.catalogue import VideoFacts
 from skipwise.serving.intake import day_of
 from skipwise.serving.state.store import START, Store
 from skipwise.serving.wire import Event
-from skipwise.serving.world import Amended, VideoPosted, Viewed, read_line
+from skipwise.serving.world import Amended, Exposed, VideoPosted, Viewed, read_line
 from skipwise.storage import replace_file, replace_folder, write_json
 
 ROWS_OF_A_PART = 50_000
@@ -60,6 +63,7 @@ class _Read:
     late: dict[str, list[Amended]] = field(default_factory=dict)
     """By the event they are of."""
     posted: dict[str, VideoFacts] = field(default_factory=dict)
+    exposed: list[Exposed] = field(default_factory=list)
 
 
 class ServedLog:
@@ -82,12 +86,16 @@ class ServedLog:
             before: Reads the log that the server's dataset was prepared from; asked for once.
             late_minutes: A view is written when its outcome has been known for so long.
             clock: Seconds since 1970.
+
+        Raises:
+            ExperimentError: A line of its exposure log is none.
         """
         self.folder, self.store, self.clock = folder, store, clock
         self.late_ms = late_minutes * 60_000
         if not (folder / EVENTS_FILE).is_file():
             _write_before(folder, before())
         self.schema = pq.read_schema(folder / EVENTS_FILE).remove_metadata()
+        self.exposures = ServedExposures(folder / EXPOSURES_FILE)
 
     def pull(self) -> int:
         """Write what was accepted since; returns how many views.
@@ -101,6 +109,7 @@ class ServedLog:
         cursor = about.get(_CURSOR, START.encode()).decode()
         self._check_whole(cursor)
         found = self._read(cursor)
+        self.exposures.add(found.exposed)
         if found.posted:
             self._post(found.posted)
         ripe = self._ripe(found.views)
@@ -160,6 +169,8 @@ class ServedLog:
                         found.late.setdefault(outcome.of_event_id, []).append(line)
                     case VideoPosted(facts=facts):
                         found.posted[facts.video_id] = facts
+                    case Exposed():
+                        found.exposed.append(line)
                     case _:
                         pass
         return found
