@@ -35,8 +35,8 @@ from benchmarks.service import (
 import skipwise
 from skipwise.model.request import Array
 from skipwise.serving.backends import Backend, Runner
+from skipwise.serving.encodings import Encodings
 from skipwise.serving.opening import open_engine
-from skipwise.serving.pipeline import Encodings
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import open_store
 from skipwise.serving.wire import RankRequest

@@ -7,6 +7,7 @@
 - A block of Q events reads itself and the `back` events before it, so pairs grow with T, not T x T.
 - A short stretch is one block that reads itself: nothing is copied.
 - Before the first event stand made-up ones; what is said of them is the caller's `fill`.
+- Events that are encoded already are read and do not ask: `Band.after`, one block.
 
 Is read by `encoder`. No I/O.
 """
@@ -35,6 +36,8 @@ class Band:
     """Q"""
     blocks_back: int
     """Blocks before a block that it reads."""
+    before: int = 0
+    """P: events that are read and do not ask, before the T."""
 
     @classmethod
     def of(cls, length: int, window: int) -> "Band":
@@ -49,15 +52,24 @@ class Band:
             blocks_back=-(-(window - 1) // block),
         )
 
+    @classmethod
+    def after(cls, length: int, before: int) -> "Band":
+        """Let T events read themselves and the P before them, in one block."""
+        return cls(length=length, blocks=1, block=length, blocks_back=0, before=before)
+
     @property
     def back(self) -> int:
         """Events before a block that it reads."""
-        return self.blocks_back * self.block
+        return self.before + self.blocks_back * self.block
 
     @property
     def steps_back(self) -> Tensor:
         """Return how many events before each event of a block each one it reads lies, (Q, K)."""
         return torch.arange(self.block)[:, None] - torch.arange(-self.back, self.block)[None, :]
+
+    def asking(self, values: Tensor) -> Tensor:
+        """Take the T that ask out of all events, (B, P + T, ...) -> (B, T, ...)."""
+        return values[:, self.before :] if self.before else values
 
     def ask(self, values: Tensor, fill: float = 0.0) -> Tensor:
         """Lay values of events out in blocks, (B, T, ...) -> (B N, Q, ...)."""
@@ -66,7 +78,7 @@ class Band:
         return self._padded(values, 0, fill).reshape(-1, self.block, *values.shape[2:])
 
     def read(self, values: Tensor, fill: float = 0.0) -> Tensor:
-        """Lay out what each block reads, (B, T, ...) -> (B N, back + Q, ...)."""
+        """Lay out what each block reads, (B, P + T, ...) -> (B N, back + Q, ...)."""
         if self.blocks == 1:
             return values
         padded = self._padded(values, self.back, fill)

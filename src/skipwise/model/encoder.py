@@ -1,11 +1,13 @@
 """What a viewer's past says about a candidate: the feedback-aware encoder (docs/model.md).
 
-    events_BTD, feedback groups, times  ->  HistoryEncoder    ->  history_BTD
+    events_BTD, feedback groups, times  ->  HistoryEncoder          ->  history_BTD
+    new events, what came before        ->  HistoryEncoder.follow   ->  their history_BTD
 
 - Attention knows the feedback pair: that a skip follows a skip is not the same as that a like does.
 - An encoded event depends only on events up to it, so an encoded history only ever grows.
 - Never on padding: what stands there changes nothing, bit for bit up to rounding.
-- B stretches, T events, M candidates, D width, H heads, G feedback groups (neutral, neg, pos).
+- B stretches, T events, P events before them, S = P + T, L blocks, D width, H heads, G feedback
+  groups (neutral, neg, pos).
 
 Equations are ours, after DFAR (arXiv 2305.09142), TWIN (arXiv 2302.02352) and PEPNet (arXiv
 2302.01115); the module is that of arXiv 2308.13249. Is read by `recommender`. No I/O.
@@ -63,23 +65,57 @@ class HistoryEncoder(nn.Module):
             history_BTD; z_j depends on events up to j alone.
         """
         band = Band.of(events_BTD.shape[1], self.window)
-        back_QK = band.steps_back.to(events_BTD.device)
-        outside_QK = (back_QK < 0) | (back_QK >= self.window)
-        pairs = _Pairs(
-            band=band,
-            lag_BFQK=bends(
-                lag_s(band.ask(time_s_BT, torch.nan), band.read(time_s_BT, torch.nan)), LAG_KNOTS
-            ),
-            step_FQK=bends(back_QK.clamp(min=0).to(events_BTD.dtype).unsqueeze(0), STEP_KNOTS)[0],
-            outside_QK=outside_QK.to(events_BTD.dtype) * HIDDEN,
-            groups_BTG=functional.one_hot(groups_BT, NUM_GROUPS).to(events_BTD.dtype),
-            hidden_BT=(~valid_BT).to(events_BTD.dtype) * HIDDEN,
-            timed_BT=(~time_s_BT.isnan()).to(events_BTD.dtype),
-        )
+        pairs = self._pairs(band, groups_BT, time_s_BT, valid_BT)
         for block in self.blocks:
             events_BTD = block(events_BTD, pairs)
         encoded: Tensor = self.norm(events_BTD)
         return encoded
+
+    def follow(
+        self,
+        events_BTD: Tensor,
+        before_LBPD: Tensor,
+        groups_BS: Tensor,
+        time_s_BS: Tensor,
+        valid_BS: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Encode the events that follow others, as if all were encoded at once.
+
+        Args:
+            events_BTD: Embedded events, oldest first; at least one block is there.
+            before_LBPD: What each block was given for the W - 1 events before them, or for as
+                many as there are.
+            groups_BS: Feedback group of each of those before and of the new ones.
+            time_s_BS: float64 seconds, NaN where unknown.
+            valid_BS: False on padding, which stands before all others, or after them.
+
+        Returns:
+            history_BTD, and what each block was given for the T events, (L, B, T, D).
+        """
+        band = Band.after(events_BTD.shape[1], before_LBPD.shape[2])
+        pairs = self._pairs(band, groups_BS, time_s_BS, valid_BS)
+        given = []
+        for block, before_BPD in zip(self.blocks, before_LBPD, strict=True):
+            given.append(events_BTD)
+            events_BTD = block(torch.cat([before_BPD, events_BTD], 1), pairs)
+        return self.norm(events_BTD), torch.stack(given)
+
+    def _pairs(
+        self, band: Band, groups_BS: Tensor, time_s_BS: Tensor, valid_BS: Tensor
+    ) -> "_Pairs":
+        kind = self.norm.weight.dtype
+        back_QK = band.steps_back.to(time_s_BS.device)
+        outside_QK = (back_QK < 0) | (back_QK >= self.window)
+        asked_s_BT = band.ask(band.asking(time_s_BS), torch.nan)
+        return _Pairs(
+            band=band,
+            lag_BFQK=bends(lag_s(asked_s_BT, band.read(time_s_BS, torch.nan)), LAG_KNOTS),
+            step_FQK=bends(back_QK.clamp(min=0).to(kind).unsqueeze(0), STEP_KNOTS)[0],
+            outside_QK=outside_QK.to(kind) * HIDDEN,
+            groups_BSG=functional.one_hot(groups_BS, NUM_GROUPS).to(kind),
+            hidden_BS=(~valid_BS).to(kind) * HIDDEN,
+            timed_BS=(~time_s_BS.isnan()).to(kind),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +128,10 @@ class _Pairs:
     step_FQK: Tensor
     outside_QK: Tensor
     """0 inside the window, HIDDEN after the event or too far back."""
-    groups_BTG: Tensor
-    hidden_BT: Tensor
+    groups_BSG: Tensor
+    hidden_BS: Tensor
     """0, or HIDDEN for an event that nobody may read."""
-    timed_BT: Tensor
+    timed_BS: Tensor
     """1 where the time is known."""
 
 
@@ -117,43 +153,46 @@ class _Block(nn.Module):
         )
         self.dropout = Dropout(settings.dropout)
 
-    def forward(self, events_BTD: Tensor, pairs: _Pairs) -> Tensor:
+    def forward(self, events_BSD: Tensor, pairs: _Pairs) -> Tensor:
         query, key, value = (
             part.unflatten(-1, (self.heads, self.per_head))
-            for part in self.query_key_value(self.norm_attention(events_BTD)).chunk(3, dim=-1)
+            for part in self.query_key_value(self.norm_attention(events_BSD)).chunk(3, dim=-1)
         )
-        query_BTHd = query / math.sqrt(self.per_head)
-        groups_BTHG = pairs.groups_BTG.unsqueeze(2).expand(-1, -1, self.heads, -1)
+        query_BTHd = pairs.band.asking(query) / math.sqrt(self.per_head)
         weights_BHQK = self._logits(query_BTHd, key, pairs).softmax(-1)
         if self.pair_biases:
-            value = torch.cat([value, groups_BTHG], -1)
+            groups_BSHG = pairs.groups_BSG.unsqueeze(2).expand(-1, -1, self.heads, -1)
+            value = torch.cat([value, groups_BSHG], -1)
         read_BHQd = weights_BHQK @ pairs.band.read(value).transpose(1, 2)
         read_BTHd = pairs.band.whole(read_BHQd.transpose(1, 2))
         if self.pair_biases:
             read_BTHd, share_BTHG = torch.split(read_BTHd, [self.per_head, NUM_GROUPS], -1)
-            read_BTHd = read_BTHd + self._pair_values(share_BTHG, pairs.groups_BTG)
-        events_BTD = events_BTD + self.dropout(self.output(read_BTHd.flatten(2)))
+            groups_BTG = pairs.band.asking(pairs.groups_BSG)
+            read_BTHd = read_BTHd + self._pair_values(share_BTHG, groups_BTG)
+        events_BTD = pairs.band.asking(events_BSD) + self.dropout(self.output(read_BTHd.flatten(2)))
         fed: Tensor = events_BTD + self.dropout(self.feed(self.norm_feed(events_BTD)))
         return fed
 
-    def _logits(self, query_BTHd: Tensor, key_BTHd: Tensor, pairs: _Pairs) -> Tensor:
+    def _logits(self, query_BTHd: Tensor, key_BSHd: Tensor, pairs: _Pairs) -> Tensor:
         """Return (B, H, Q, K) logits, up to a constant per row.
 
         What depends on the read event alone, or on a product of the two, rides along in a longer
         key: its group, its time being known, its being hidden. Lags are one small product.
         """
-        unknown_BTH1 = self.distance.weight[:, 0, None] * pairs.timed_BT[:, :, None, None]
+        timed_BT = pairs.band.asking(pairs.timed_BS)
+        unknown_BTH1 = self.distance.weight[:, 0, None] * timed_BT[:, :, None, None]
         query_parts = [query_BTHd, -unknown_BTH1]
-        own_parts = [pairs.timed_BT.unsqueeze(-1)]
+        own_parts = [pairs.timed_BS.unsqueeze(-1)]
         if self.pair_biases:
-            query_parts.append(self._pair_logits(query_BTHd, pairs.groups_BTG))
-            own_parts.append(pairs.groups_BTG)
-        own_BTHF = torch.cat(own_parts, -1).unsqueeze(2).expand(-1, -1, self.heads, -1)
+            groups_BTG = pairs.band.asking(pairs.groups_BSG)
+            query_parts.append(self._pair_logits(query_BTHd, groups_BTG))
+            own_parts.append(pairs.groups_BSG)
+        own_BSHF = torch.cat(own_parts, -1).unsqueeze(2).expand(-1, -1, self.heads, -1)
         query = pairs.band.ask(torch.cat([*query_parts, torch.ones_like(unknown_BTH1)], -1))
-        hidden_BKH1 = pairs.band.read(pairs.hidden_BT, HIDDEN)[:, :, None, None]
+        hidden_BKH1 = pairs.band.read(pairs.hidden_BS, HIDDEN)[:, :, None, None]
         key = torch.cat(
             [
-                pairs.band.read(torch.cat([key_BTHd, own_BTHF], -1)),
+                pairs.band.read(torch.cat([key_BSHd, own_BSHF], -1)),
                 hidden_BKH1.expand(-1, -1, self.heads, -1),
             ],
             -1,

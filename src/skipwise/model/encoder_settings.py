@@ -26,10 +26,12 @@ class Kind:
     """How a state depends on the events before it: not, through each block, or from the first."""
     queries: int = 1
     """How often the candidate asks at most."""
+    follows: bool = False
+    """Whether events can be encoded after others that were encoded before."""
 
 
 KINDS: Mapping[str, Kind] = {
-    "feedback": Kind(past="all", hops="blocks", queries=2),
+    "feedback": Kind(past="all", hops="blocks", queries=2, follows=True),
     "none": Kind(),
     "din": Kind(),
     "sasrec": Kind(hops="blocks"),
@@ -81,6 +83,11 @@ class EncoderSettings:
             return WHOLE_HISTORY
         encoded = hops == "blocks" and self.encode
         return self.history_length + (self.blocks if encoded else 0) * (self.history_length - 1)
+
+    @property
+    def follows(self) -> bool:
+        """Whether what is encoded can be kept, and later events encoded after it."""
+        return KINDS[self.kind].follows and self.encode
 
     @property
     def queries(self) -> int:

@@ -1,6 +1,6 @@
 """The network as serving asks it: one viewer, one request, many candidates.
 
-    History     ->  EncodeForm  ->  encoded events (T, D), kept until the viewer's next event
+    Encoded or nothing, History of what came after  ->  EncodeForm  ->  encoded events (T, D)
     Encoded, Request, Candidates  ->  RankForm  ->  logits (C, O), expected watch seconds (C,)
     Encoded, Request  ->  FindForm  ->  the viewer's retrieval vector (R + r,)
 
@@ -8,22 +8,25 @@
   stretch whose every event has arrived. Equal to `predict_rows` up to rounding.
 - A video enters as its vector (`video_vectors`), made once when it is posted, beside the codes that
   tell what it shares with the past.
-- Events may be padded at the end (`valid` False); padding changes nothing. A form is a pure
-  function of flat tensors, so that it can be exported.
-- T events oldest first, C candidates, D width, O objectives, K topics of a video.
+- Events may be padded at the end (`valid` False), those encoded before at the front; padding
+  changes nothing. A form is a pure function of flat tensors, so that it can be exported.
+- T events oldest first, P events encoded before them, L encoder blocks, C candidates, D width, O
+  objectives, K topics of a video.
 
 Reads `recommender`; is read by serving. No I/O.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.model.batch import ContextBatch
+from skipwise.model.encoder import HistoryEncoder
 from skipwise.model.inputs import Inputs
 from skipwise.model.reading import NUM_GROUPS, Reading, visible_window
 from skipwise.model.recommender import Recommender, Scores, SharedCodes, matches, topic_rows
@@ -62,10 +65,12 @@ class History:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoded:
-    """An encoded past: what a request needs of it, the last W events."""
+    """An encoded past: what a request reads of it, and what the events after it need."""
 
     states: Array
-    """(T, D) float32."""
+    """(T, D) float32; candidates read the last W."""
+    given: Array
+    """(T, L, D) float32, what each block of the encoder was given; L = 0 where none can follow."""
     video: Array
     author: Array
     topics: Array
@@ -76,6 +81,28 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.video)
+
+    def cut(self, kept: slice) -> "Encoded":
+        """Return some of the events."""
+        return Encoded(**{name: column[kept] for name, column in self._columns().items()})
+
+    def and_then(self, after: "Encoded", at_most: int) -> "Encoded":
+        """Return these events and those after them, the newest `at_most` of all."""
+        dropped, later = max(0, len(self) + len(after) - at_most), after._columns()
+        return Encoded(
+            **{
+                name: np.concatenate([column, later[name]])[dropped:].copy()
+                for name, column in self._columns().items()
+            }
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """How much memory the numbers take."""
+        return sum(column.nbytes for column in self._columns().values())
+
+    def _columns(self) -> dict[str, Array]:
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,22 +143,29 @@ class Candidates:
 
 
 class EncodeForm(nn.Module):
-    """Encodes one viewer's history."""
+    """Encodes one viewer's events, after those that were encoded before."""
 
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         self.model = model
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - an exported form takes flat tensors
         self,
+        given_PLD: Tensor,
+        past_feedback_P: Tensor,
+        past_time_s_P: Tensor,
+        past_valid_P: Tensor,
         vectors_TD: Tensor,
         feedback_T: Tensor,
         watch_share_T: Tensor,
         context_T5: Tensor,
         time_s_T: Tensor,
         valid_T: Tensor,
-    ) -> Tensor:
-        """Return the encoded events, (T, D)."""
+    ) -> tuple[Tensor, ...]:
+        """Return the encoded events (T, D), and what each block was given of them (T, L, D).
+
+        An encoder whose events cannot follow others reads and returns nothing of what is given.
+        """
         inputs, valid_1T = self.model.inputs, valid_T.unsqueeze(0)
         events_1TD = inputs.embed_events(
             vectors_TD[:, : self.model.settings.width].unsqueeze(0),
@@ -139,13 +173,26 @@ class EncodeForm(nn.Module):
             watch_share_T.unsqueeze(0),
             _context(context_T5.unsqueeze(0)),
         )
-        encoded: Tensor = self.model.encoder(
-            events_1TD * valid_1T.unsqueeze(-1),
-            inputs.feedback_groups(feedback_T.unsqueeze(0)),
-            time_s_T.unsqueeze(0),
-            self.model.readable(valid_1T, feedback_T.unsqueeze(0)),
+        events_1TD = events_1TD * valid_1T.unsqueeze(-1)
+        encoder = self.model.encoder
+        if not (isinstance(encoder, HistoryEncoder) and self.model.settings.encoder.follows):
+            feedback_1T = feedback_T.unsqueeze(0)
+            encoded_1TD: Tensor = encoder(
+                events_1TD,
+                inputs.feedback_groups(feedback_1T),
+                time_s_T.unsqueeze(0),
+                self.model.readable(valid_1T, feedback_1T),
+            )
+            return (encoded_1TD.squeeze(0),)
+        feedback_1S = torch.cat([past_feedback_P, feedback_T]).unsqueeze(0)
+        encoded_1TD, given_L1TD = encoder.follow(
+            events_1TD,
+            given_PLD.transpose(0, 1).unsqueeze(1),
+            inputs.feedback_groups(feedback_1S),
+            torch.cat([past_time_s_P, time_s_T]).unsqueeze(0),
+            self.model.readable(torch.cat([past_valid_P, valid_T]).unsqueeze(0), feedback_1S),
         )
-        return encoded.squeeze(0)
+        return encoded_1TD.squeeze(0), given_L1TD.squeeze(1).transpose(0, 1)
 
 
 class RankForm(nn.Module):

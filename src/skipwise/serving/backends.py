@@ -1,6 +1,6 @@
 """Who runs the trained network for a request.
 
-    History                       ->  Backend.encode  ->  Encoded, kept until the next event
+    Encoded or None, History      ->  Backend.encode  ->  Encoded, kept for the next event
     Encoded, Request, Candidates  ->  Backend.rank    ->  Ranked: a prediction per candidate
     Encoded, Request              ->  Backend.find    ->  the viewer's vector for retrieval
 
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from skipwise.model.encoder_settings import EncoderSettings
 from skipwise.model.recommender import Recommender
 from skipwise.model.request import (
     Array,
@@ -36,6 +37,8 @@ Form = Literal["encode", "rank", "find"]
 BackendName = Literal["eager", "onnx", "compiled"]
 SHORTEST = 2
 """Exported forms take no fewer events or candidates; the rest is padded."""
+KEPT_BESIDE = 32
+"""So many encoded events are kept beside the last W, so that what a late outcome changes is few."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,43 +63,83 @@ class Backend:
 
     name: BackendName
     objectives: tuple[str, ...]
-    history_length: int
-    """W: how many encoded events a candidate reads."""
-    reach: int
-    """How many events `encode` makes use of; older ones change nothing."""
+    encoder: EncoderSettings
     runners: Mapping[Form, Runner]
     width: int
     """D: a video's vector has so many numbers for ranking, then those for retrieval."""
 
-    def encode(self, history: History) -> Encoded:
-        """Encode a viewer's past; call again when an event has been added.
+    @property
+    def reach(self) -> int:
+        """How many events `encode` makes use of; older ones change nothing."""
+        return self.encoder.reach
+
+    def encode(self, history: History, before: Encoded | None = None) -> Encoded:
+        """Encode a viewer's past, or what has arrived since it was encoded last.
+
+        As many events at a time as one of them reads, so that a long past costs no more than its
+        length, where the encoder lets events follow others.
 
         Args:
             history: Events that have arrived, oldest first; more than `reach` are cut.
+            before: The events before them, at least W - 1 or all there are; `encoder.follows`.
 
         Returns:
-            The last W encoded events.
+            The last encoded events: W and KEPT_BESIDE, or as many as there are.
         """
+        encoded = self._nothing(history) if before is None else before
         number = len(history)
-        first, kept = max(0, number - self.reach), max(0, number - self.history_length)
-        (states_TD,) = self.runners["encode"](
+        first = max(0, number - self.reach)
+        step = self.encoder.history_length if self.encoder.follows else max(1, number)
+        for start in range(first, number, step):
+            encoded = self._follow(encoded, history, slice(start, min(start + step, number)))
+        return encoded
+
+    def read_of(self, encoded: Encoded) -> Encoded:
+        """Return what candidates read of a past: the last W events."""
+        return encoded.cut(slice(max(0, len(encoded) - self.encoder.history_length), None))
+
+    def _follow(self, encoded: Encoded, history: History, new: slice) -> Encoded:
+        read = len(encoded) - min(len(encoded), self.encoder.history_length - 1)
+        before = (encoded.given, encoded.feedback, encoded.time_s)
+        arrived = (
+            history.vectors,
+            history.feedback,
+            history.watch_share,
+            history.context,
+            history.time_s,
+        )
+        number = new.stop - new.start
+        states_TD, *given = self.runners["encode"](
             (
-                _padded(history.vectors[first:]),
-                _padded(history.feedback[first:]),
-                _padded(history.watch_share[first:]),
-                _padded(history.context[first:]),
-                _padded(history.time_s[first:]),
-                _valid(number - first),
+                *(_padded_in_front(column[read:]) for column in before),
+                _padded_in_front(np.ones(len(encoded) - read, dtype=bool)),
+                *(_padded(column[new]) for column in arrived),
+                _valid(number),
             )
         )
+        added = Encoded(
+            states=states_TD[:number],
+            given=given[0][:number] if given else np.empty((number, 0, self.width), np.float32),
+            video=history.video[new],
+            author=history.author[new],
+            topics=history.topics[new],
+            feedback=history.feedback[new],
+            time_s=history.time_s[new],
+            co_watched=history.vectors[new, self.width :],
+        )
+        return encoded.and_then(added, self.encoder.history_length + KEPT_BESIDE)
+
+    def _nothing(self, history: History) -> Encoded:
+        blocks = self.encoder.blocks if self.encoder.follows else 0
         return Encoded(
-            states=states_TD[kept - first : number - first],
-            video=history.video[kept:],
-            author=history.author[kept:],
-            topics=history.topics[kept:],
-            feedback=history.feedback[kept:],
-            time_s=history.time_s[kept:],
-            co_watched=history.vectors[kept:, self.width :],
+            states=np.empty((0, self.width), dtype=np.float32),
+            given=np.empty((0, blocks, self.width), dtype=np.float32),
+            video=history.video[:0],
+            author=history.author[:0],
+            topics=history.topics[:0],
+            feedback=history.feedback[:0],
+            time_s=history.time_s[:0],
+            co_watched=history.vectors[:0, self.width :],
         )
 
     def find(self, encoded: Encoded, request: Request) -> Array:
@@ -107,6 +150,7 @@ class Backend:
             request: Who asks, where and when.
         """
         context, _, categories, numbers = _asked(request)
+        encoded = self.read_of(encoded)
         columns = (encoded.states, encoded.co_watched, encoded.feedback, encoded.time_s)
         (vector,) = self.runners["find"](
             (
@@ -127,7 +171,8 @@ class Backend:
             request: Who asks, where and when.
             candidates: C videos and what is counted of them; C may be 0.
         """
-        logits_CO, watch_C = self.runners["rank"](rank_arrays(encoded, request, candidates))
+        arrays = rank_arrays(self.read_of(encoded), request, candidates)
+        logits_CO, watch_C = self.runners["rank"](arrays)
         number = len(candidates)
         return Ranked(
             objectives=self.objectives,
@@ -145,13 +190,11 @@ def eager_backend(model: Recommender) -> Backend:
 
 def backend_of(model: Recommender, name: BackendName, runners: Mapping[Form, Runner]) -> Backend:
     """Put runners of a model's forms behind the one interface; what is left out runs eagerly."""
-    encoder = model.settings.encoder
     find: Mapping[Form, Runner] = {"find": _eager(FindForm(model))}
     return Backend(
         name=name,
         objectives=model.objectives,
-        history_length=encoder.history_length,
-        reach=encoder.reach,
+        encoder=model.settings.encoder,
         runners={**find, **runners},
         width=model.settings.width,
     )
@@ -211,6 +254,14 @@ def _offered(candidates: Candidates) -> tuple[Array, ...]:
 
 def _valid(number: int) -> Array:
     return np.arange(max(number, SHORTEST)) < number
+
+
+def _padded_in_front(values: Array) -> Array:
+    """Put zeros before until there are SHORTEST rows."""
+    lacking = SHORTEST - len(values)
+    if lacking <= 0:
+        return np.ascontiguousarray(values)
+    return np.concatenate([np.zeros((lacking, *values.shape[1:]), dtype=values.dtype), values])
 
 
 def _padded(values: Array) -> Array:

@@ -24,10 +24,9 @@ from typing import Any
 import torch
 
 from skipwise.errors import RunError
-from skipwise.model import band
 from skipwise.model.recommender import Recommender
 from skipwise.model.request import Array
-from skipwise.serving.backends import Backend, Form, Runner, backend_of
+from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
 from skipwise.serving.onnx import FORMS, example
 from skipwise.storage import replace_folder
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
@@ -47,19 +46,19 @@ def compiled_backend(run: Path, model: Recommender) -> Backend:
 
 
 def compile_forms(run: Path, folder: Path) -> None:
-    """Compile a run's forms into a folder; in a process of its own, for it changes how it cuts.
+    """Compile a run's forms into a folder.
 
     Raises:
         RunError: The run is damaged.
         StorageError: The folder cannot be written.
     """
     model = load_run(run).model
-    band.BLOCK_AT_LEAST = model.settings.encoder.reach  # one block, whatever the length: no branch
     with replace_folder(folder) as aside, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the compiler's own
         for form, module in FORMS.items():
             encoder = model.settings.encoder
-            longest = encoder.reach if form == "encode" else encoder.history_length
+            at_once = form != "encode" or encoder.follows
+            longest = max(encoder.history_length if at_once else encoder.reach, SHORTEST + 1)
             arguments, shapes = example(form, model, longest)
             program = torch.export.export(module(model).eval(), arguments, dynamic_shapes=shapes)
             torch._inductor.aoti_compile_and_package(

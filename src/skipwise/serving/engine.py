@@ -25,12 +25,13 @@ from skipwise.labels.feedback import Feedback
 from skipwise.labels.watch import LABELS
 from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import STRANGERS, VideoFacts
+from skipwise.serving.encodings import Encodings
 from skipwise.serving.intake import Intake, day_of, hour_of
 from skipwise.serving.line_up import LINE_UP, Models
 from skipwise.serving.metrics import Promises, count_view, timed
 from skipwise.serving.models import Served
 from skipwise.serving.past import Past, known_outcomes
-from skipwise.serving.pipeline import FEED, RANK, Encodings, Situation, Step, items_of
+from skipwise.serving.pipeline import FEED, RANK, Situation, Step, items_of
 from skipwise.serving.retrieval import ONE_LIST_BELOW
 from skipwise.serving.rows import Ask
 from skipwise.serving.serve_settings import ServeSettings
@@ -252,7 +253,9 @@ class Engine:
             changed, world.changed_documents = world.changed_documents, set()
             self._read_documents(changed)
         while world.forgotten_viewers:
-            self._last_known.pop(world.forgotten_viewers.pop(), None)
+            forgotten = world.forgotten_viewers.pop()
+            self._last_known.pop(forgotten, None)
+            self.encodings.forget(forgotten)
         with world.lock:
             for model in self.models.every():
                 model.videos.follow(world.catalogue)

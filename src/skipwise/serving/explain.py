@@ -160,7 +160,7 @@ def _whys(now: Situation) -> tuple[Why, ...]:
         model.viewer(now.ask.viewer_id),
         model.backend.reach,
     )
-    encoded = model.backend.encode(asked.history)
+    encoded = model.backend.read_of(model.backend.encode(asked.history))
     form = RankForm(model.run.model)
     with torch.inference_mode():
         arrays = rank_arrays(encoded, asked.request, asked.candidates)

@@ -44,11 +44,11 @@ FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
     "rank": RankForm,
     "find": FindForm,
 }
-_WRITTEN_BY = 3
+_WRITTEN_BY = 4
 """Grows when the forms change, so that a run exported before is exported anew."""
 _SLOWER_FUSED = ["SkipLayerNormFusion"]
 """A sum and its norm in one are slower than one after the other: a ranking 3.4 ms, without 3.1."""
-_EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES = 7, 11
+_EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES, _EXAMPLE_BEFORE = 7, 11, 5
 _EVENTS_AT_MOST, _CANDIDATES_AT_MOST = 20_000, 100_000
 
 
@@ -180,16 +180,25 @@ def example(
     No tensor stands for two arguments: the exporter would take them for one.
     """
     events = Dim("events", min=SHORTEST, max=events_at_most)
+    others = Dim("others", min=SHORTEST, max=events_at_most)
     candidates = Dim("candidates", min=SHORTEST, max=_CANDIDATES_AT_MOST)
     width, sizes = model.settings.width, model.sizes
-    past, asked = _EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES
+    past, asked, earlier = _EXAMPLE_EVENTS, _EXAMPLE_CANDIDATES, _EXAMPLE_BEFORE
     states, time_s = torch.randn(past, width), torch.linspace(1e9, 1e9 + 999, past).double()
     whole = [torch.ones(past, dtype=torch.int64) for _ in range(3)]
     valid = torch.ones(past, dtype=torch.bool)
     if form == "encode":
+        encoder = model.settings.encoder
+        given = torch.randn(earlier, encoder.blocks if encoder.follows else 0, width)
+        before = (
+            torch.ones(earlier, dtype=torch.int64),
+            torch.linspace(1e9 - 999, 1e9 - 1, earlier).double(),
+            torch.ones(earlier, dtype=torch.bool),
+        )
         context = torch.zeros(past, 5, dtype=torch.int64)
         vectors = torch.randn(past, vector_width(model))
-        return (vectors, *whole[:2], context, time_s, valid), ({0: events},) * 6
+        arrived = (vectors, *whole[:2], context, time_s, valid)
+        return (given, *before, *arrived), ({0: others},) * 4 + ({0: events},) * 6
     request = (
         torch.zeros(5, dtype=torch.int64),
         torch.zeros(len(sizes.viewer_categories), dtype=torch.int64),

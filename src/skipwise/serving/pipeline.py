@@ -6,10 +6,10 @@
 - A filter says which candidates it removes and why; nothing disappears in silence.
 - Chance comes in as a generator; no step reads the clock.
 
-Reads `rows`, `models`, `negatives` and the score; is read by `engine`.
+Reads `rows`, `models`, `encodings`, `negatives` and the score; is read by `engine`.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from skipwise.model.request import Candidates, Encoded, Request
 from skipwise.model.score import ScoreWeights, fused_score
+from skipwise.serving.encodings import Encodings
 from skipwise.serving.models import Served
 from skipwise.serving.names import name_of
 from skipwise.serving.negatives import NegativeSettings, standing
 from skipwise.serving.past import Past
-from skipwise.serving.rows import ANY_VIDEO, Ask, lay_out_asked, lay_out_past, num_visible
+from skipwise.serving.rows import ANY_VIDEO, Ask, lay_out, num_visible
 from skipwise.serving.wire import Item
 from skipwise.serving.world import World
 from skipwise.settings import check_setting
@@ -71,7 +72,7 @@ class Situation:
     negatives: NegativeSettings
     settings: SlateSettings
     random: np.random.Generator
-    encodings: "Encodings"
+    encodings: Encodings
     k: int
     blocked_authors: frozenset[str] = frozenset()
     cheap: bool = False
@@ -130,8 +131,8 @@ def nearest(now: Situation, number: int) -> Codes:
 
 def viewer_vector(now: Situation) -> NDArray[np.float32]:
     """Return the viewer's vector at this request, (R + r,)."""
-    request, _ = _asked(now, ANY_VIDEO)
-    return now.model.backend.find(_encoded(now), request)
+    encoded, request, _ = _read(now, ANY_VIDEO)
+    return now.model.backend.find(encoded, request)
 
 
 def hydrate(now: Situation) -> None:
@@ -272,31 +273,6 @@ def items_of(now: Situation, *, explain: bool) -> list[Item]:
     ]
 
 
-class Encodings:
-    """Encoded pasts of the last viewers, good until their next event."""
-
-    def __init__(self, at_most: int = 256) -> None:
-        self._held: OrderedDict[tuple[str, str, int, int], Encoded] = OrderedDict()
-        self.at_most = at_most
-
-    def get(self, key: tuple[str, str, int, int]) -> Encoded | None:
-        """Return what is held under a key."""
-        found = self._held.get(key)
-        if found is not None:
-            self._held.move_to_end(key)
-        return found
-
-    def clear(self) -> None:
-        """Hold nothing: a video has changed."""
-        self._held.clear()
-
-    def put(self, key: tuple[str, str, int, int], encoded: Encoded) -> None:
-        """Hold an encoding; the longest unused goes."""
-        self._held[key] = encoded
-        if len(self._held) > self.at_most:
-            self._held.popitem(last=False)
-
-
 def most_watched(world: World) -> Codes:
     """Return codes of videos by views so far, most first; among many, of a moment ago."""
     many = len(world.catalogue) > _MANY_VIDEOS
@@ -328,29 +304,31 @@ def _newest(world: World) -> Codes:
 
 
 def _predict(now: Situation) -> None:
-    request, candidates = _asked(now, now.candidates)
-    ranked = now.model.backend.rank(_encoded(now), request, candidates)
+    ranked = now.model.backend.rank(*_read(now, now.candidates))
     now.predictions = {
         **ranked.probabilities(),
         "watch_s": ranked.expected_watch_s.astype(np.float64),
     }
 
 
-def _asked(now: Situation, codes: Codes) -> tuple[Request, Candidates]:
-    viewer = now.model.viewer(now.ask.viewer_id)
-    world, videos = now.world, now.model.videos
-    return lay_out_asked(now.past, now.ask, codes, world.catalogue, videos, world.crowd, viewer)
-
-
-def _encoded(now: Situation) -> Encoded:
-    model, past, world = now.model, now.past, now.world
-    content = hash(past.events.tobytes())
-    key = (model.checksum, now.ask.viewer_id, content, num_visible(past, now.ask))
-    encoded = now.encodings.get(key)
-    if encoded is None:
-        reach = model.backend.reach
-        encoded = model.backend.encode(
-            lay_out_past(past, now.ask, world.catalogue, model.videos, world.crowd, reach)
-        )
-        now.encodings.put(key, encoded)
-    return encoded
+def _read(now: Situation, codes: Codes) -> tuple[Encoded, Request, Candidates]:
+    """Lay a request out, with what of the viewer's past is not encoded yet, and encode that."""
+    model, past, ask, world = now.model, now.past, now.ask, now.world
+    prefix, reach = num_visible(past, ask), model.backend.reach
+    events = past.events[max(0, prefix - reach - 1) : prefix]
+    who = (ask.viewer_id, model.checksum, events)
+    encoded, number = now.encodings.find(*who, model.backend)
+    asked = lay_out(
+        past,
+        ask,
+        codes,
+        world.catalogue,
+        model.videos,
+        world.crowd,
+        model.viewer(ask.viewer_id),
+        reach if encoded is None else len(events) - number,
+    )
+    if encoded is None or number < len(events):
+        encoded = model.backend.encode(asked.history, encoded)
+        now.encodings.put(*who, encoded)
+    return encoded, asked.request, asked.candidates

@@ -83,82 +83,57 @@ def lay_out(
     videos: BoundVideos,
     crowd: Crowd,
     viewer: tuple[NDArray[np.int64], NDArray[np.float32]],
-    reach: int,
+    newest: int,
 ) -> Asked:
     """Lay out one request.
 
     Args:
         past: The viewer's.
         ask: The request.
-        codes: (M,) its candidates.
+        codes: (M,) its candidates, one at least.
         catalogue: Which videos there are.
         videos: What the model makes of them.
         crowd: What everybody has watched.
         viewer: The viewer's categorical and numeric extras, in the model's indices.
-        reach: How many events back the model depends on.
+        newest: How many events back the history is laid out: as far as the model depends on them,
+            or as many as are not encoded yet. The candidates need the last event alone.
     """
-    history = lay_out_past(past, ask, catalogue, videos, crowd, reach)
-    request, candidates = lay_out_asked(past, ask, codes, catalogue, videos, crowd, viewer)
-    return Asked(history=history, request=request, candidates=candidates)
-
-
-def lay_out_past(
-    past: Past,
-    ask: Ask,
-    catalogue: LiveCatalogue,
-    videos: BoundVideos,
-    crowd: Crowd,
-    reach: int,
-) -> History:
-    """Lay out the events that have arrived at a request; the same until the viewer's next one."""
     prefix = num_visible(past, ask)
-    events = past.events[:prefix]
-    asked = ANY_VIDEO[: prefix == 0]  # a table of no rows cannot be read
-    rows = _live_rows(events, past, ask, asked, catalogue, videos, crowd)
-    read = _read(rows, start=max(0, prefix - reach), tokens=prefix, asked=len(asked))
-    codes = read.video[0, : min(prefix, reach)]
-    return History(
-        vectors=videos.vectors[codes],
-        video=codes,
-        author=catalogue.author[codes],
-        topics=videos.topics[codes],
-        feedback=read.feedback[0, : len(codes)],
-        watch_share=read.watch_share[0, : len(codes)],
-        context=_columns(read.context)[0, : len(codes)],
-        time_s=read.time_s[0, : len(codes)],
-    )
-
-
-def lay_out_asked(
-    past: Past,
-    ask: Ask,
-    codes: Codes,
-    catalogue: LiveCatalogue,
-    videos: BoundVideos,
-    crowd: Crowd,
-    viewer: tuple[NDArray[np.int64], NDArray[np.float32]],
-) -> tuple[Request, Candidates]:
-    """Lay out a request and its candidates; of the past they need the last event alone."""
-    prefix = num_visible(past, ask)
-    last = past.events[max(0, prefix - 1) : prefix]
-    rows = _live_rows(last, past, ask, codes, catalogue, videos, crowd)
-    read = _read(rows, start=0, tokens=len(last), asked=len(codes))
+    first = max(0, prefix - max(newest, 1))
+    before = max(0, first - 1)
+    events = past.events[before:prefix]
+    rows = _live_rows(events, past, ask, codes, catalogue, videos, crowd)
+    read = _read(rows, start=first - before, tokens=len(events), asked=len(codes))
     request = Request(
         context=_columns(read.candidate_context)[0],
         time_s=float(read.candidate_time_s[0]),
         viewer_categories=viewer[0],
         viewer_numbers=viewer[1],
     )
-    shown = read.candidate_video
-    return request, Candidates(
-        vectors=videos.vectors[shown],
-        video=shown,
-        author=catalogue.author[shown],
-        topics=videos.topics[shown],
-        counters=read.counters,
-        duration_s=read.targets["duration_s"],
-        effective_above_s=read.targets["effective_above_s"],
-        finished_above_s=read.targets["finished_above_s"],
+    shown, new = read.candidate_video, slice(max(0, prefix - newest) - first, prefix - first)
+    held = read.video[0, new]
+    return Asked(
+        history=History(
+            vectors=videos.vectors[held],
+            video=held,
+            author=catalogue.author[held],
+            topics=videos.topics[held],
+            feedback=read.feedback[0, new],
+            watch_share=read.watch_share[0, new],
+            context=_columns(read.context)[0, new],
+            time_s=read.time_s[0, new],
+        ),
+        request=request,
+        candidates=Candidates(
+            vectors=videos.vectors[shown],
+            video=shown,
+            author=catalogue.author[shown],
+            topics=videos.topics[shown],
+            counters=read.counters,
+            duration_s=read.targets["duration_s"],
+            effective_above_s=read.targets["effective_above_s"],
+            finished_above_s=read.targets["finished_above_s"],
+        ),
     )
 
 

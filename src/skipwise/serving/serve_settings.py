@@ -25,8 +25,8 @@ class ServeSettings:
     """Of what is explored."""
     clock: Literal["now", "log"] = "now"
     """What time it is: the system's, or, for a log of the past, going on from where it ended."""
-    encoded_viewers: int = 2000
-    """Encoded pasts a process holds, so that a viewer's next request need not encode them again:
-    about 60 kB each at a history of 200."""
+    encoded_viewers: int = 1000
+    """Encoded pasts a process holds, so that after a viewer's next event that event alone is
+    encoded: 104 kB each at a history of 200 and a width of 32, at most 129 kB once it is full."""
     variants: tuple[str, ...] = ("current", "canary")
     """What an event may name as its variant."""
