@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-train bench-trials bench-freshness bench-takeover bench-growth fuzz soak clean
+.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-simulate bench-train bench-trials bench-freshness bench-takeover bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -64,6 +64,9 @@ bench-trials: setup   # how often a model is rolled back, worse or not
 
 bench-loop: setup   # simulated viewers served by the real pipeline; under half an hour, resumes
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.loop
+
+bench-simulate: setup   # impressions a second; fails below what is promised
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulate
 
 bench-evaluation: setup
 	$(BIN)/python -m benchmarks.evaluation
