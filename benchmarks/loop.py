@@ -34,7 +34,7 @@ from skipwise.events.read import read_log
 from skipwise.experiments.analysis import ratio_p_value
 from skipwise.experiments.definition import Definition, Goal, Variant
 from skipwise.experiments.effects import effects_on
-from skipwise.experiments.exposure import read_exposures
+from skipwise.experiments.exposure import EXPOSURES_FILE, read_exposures
 from skipwise.experiments.metrics import METRICS
 from skipwise.experiments.panel import make_panel
 from skipwise.features.dataset import Dataset
@@ -166,7 +166,7 @@ def run_world(seed: int) -> dict[str, Any]:
         progress=ConsoleProgress(),
     )
     log = read_log(folder / "log", connection)
-    exposures = read_exposures(definition, None, log.events)
+    exposures = read_exposures(definition, folder / "log" / EXPOSURES_FILE, log.events)
     panel = make_panel(log, connection, definition, exposures)
     counts = np.bincount(panel.variant, minlength=len(ARMS))
     effects = effects_on(panel, definition, panel.num_days - 1, SHOWN)  # of what varies at all

@@ -17,19 +17,24 @@ from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition, Goal, Variant
 from skipwise.experiments.exposure import EXPOSURES_FILE, read_exposure_log
 from skipwise.features.dataset import Dataset
-from skipwise.loop.arms import Arm, HttpArm, open_arms
+from skipwise.loop.arms import Arm, EngineArm, HttpArm, open_arms
 from skipwise.loop.closed import crowd_of, loop_settings, read_world, run_closed_loop
 from skipwise.loop.days import HOUR_MS, Clock, Columns, Loop
 from skipwise.loop.served_exposures import ServedExposures
 from skipwise.model.score import ScoreWeights, save_score_weights
+from skipwise.serving.app import build_app
+from skipwise.serving.engine import Engine
+from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve import Service, ServiceSettings
 from skipwise.serving.serve_settings import ServeSettings
-from skipwise.serving.state.store import START, open_store
+from skipwise.serving.state.store import START, Store, open_store
+from skipwise.serving.variants import open_variants
 from skipwise.serving.wire import Event, EventBatch, FeedRequest, Slate
-from skipwise.serving.world import Viewed, read_line
+from skipwise.serving.worker import Worker
+from skipwise.serving.world import Amended, Exposed, Viewed, read_line
 from skipwise.settings import apply_settings
 from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
-from tests.serving.running import running
+from tests.serving.running import PATIENT, answering, running
 from tests.training.trained import short_run
 from tests.worlds import prepared_world
 
@@ -134,6 +139,10 @@ def test_a_viewer_is_exposed_from_his_first_slate_on(made: Path, tmp_path: Path)
     assert (again / EXPOSURES_FILE).read_bytes() == (out / EXPOSURES_FILE).read_bytes()
 
 
+EVENING = 20
+"""A new day makes new indexes, which a server may make between two requests, too."""
+
+
 class Broken:
     """Shows nothing to every other viewer, as an app might that fails under one variant."""
 
@@ -185,6 +194,67 @@ def test_who_was_shown_nothing_is_exposed_all_the_same(made: Path, tmp_path: Pat
     assert len(silent) > 3
     assert {each.variant for each in silent} == {"treatment"}
     assert {int(each.viewer_id[1:]) % 2 for each in silent} == {1}
+
+
+def served_engine(
+    made: Path, definition: Definition, store: Store, settings: ServeSettings, clock: Clock
+) -> Engine:
+    """Open the engine of a server with this experiment, in the viewers' time."""
+    prepare_state(made / "run", made / "DATASET", store, settings.state)
+    engine = open_engine(made / "run", made / "DATASET", store, settings, clock)
+    engine.variants = open_variants(definition, engine.models)
+    return engine
+
+
+@pytest.mark.parametrize(("explore_share", "inside"), [(0.1, "one engine"), (0.0, "arms")])
+def test_the_same_seed_in_process_and_over_http_gives_the_same_events(
+    made: Path, tmp_path: Path, explore_share: float, inside: str
+) -> None:
+    """Every row, what the state was told, and who was exposed; in the same order, to the bit.
+
+    The arms of the loop are engines of their own, which draw what they explore each by itself: with
+    exploration it is the server's own engine that must say the same in process.
+    """
+    definition, settings = (
+        dataclasses.replace(DEFINITION, folder=made),
+        small_settings(explore_share),
+    )
+    told, rows = {}, {}
+    for way in ("in process", "over HTTP"):
+        clock, store = Clock(), open_store(f"sqlite:{tmp_path / way}.db")
+        clock.now_ms = definition.start_day * DAY_MS - UTC_OFFSET_MS
+        if way == "over HTTP":
+            engine = served_engine(made, definition, store, settings, clock)
+            with answering(build_app(Worker(engine, None, PATIENT.limits))) as client:
+                arm = HttpArm(str(client.base_url))
+                rows[way] = lived(
+                    made, dict.fromkeys(("control", "treatment"), arm), clock, EVENING
+                )
+                arm.close()
+            store = open_store(f"sqlite:{tmp_path / way}.db")  # the server has closed it
+        elif inside == "arms":
+            with open_arms(definition, made / "DATASET", store, settings, clock) as arms:
+                rows[way] = lived(made, arms, clock, EVENING)
+        else:
+            one = EngineArm(served_engine(made, definition, store, settings, clock))
+            rows[way] = lived(made, dict.fromkeys(("control", "treatment"), one), clock, EVENING)
+            one.note()
+        lines = [read_line(each.payload) for each in store.follow(START, 100_000) if each.payload]
+        store.close()
+        told[way] = [
+            [line for line in lines if isinstance(line, kind)]
+            for kind in (Viewed, Amended, Exposed)
+        ]
+    here, there = rows["in process"], rows["over HTTP"]
+    assert here["video"].size > 200
+    assert set(here["variant"].tolist()) == {"control", "treatment", "current"}
+    for name, values in here.items():
+        np.testing.assert_array_equal(values, there[name], err_msg=name)
+    views, late, exposed = told["in process"]
+    assert len(views) > 200
+    assert len(late) > 0
+    assert len(exposed) > 10
+    assert told["over HTTP"] == told["in process"]
 
 
 def test_a_server_of_today_answers_the_loop(made: Path, tmp_path: Path) -> None:

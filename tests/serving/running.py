@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import uvicorn
+from starlette.applications import Starlette
 
 from skipwise.serving.opening import prepare_state
 from skipwise.serving.serve import Service, ServiceSettings, app_of
@@ -63,12 +64,17 @@ def running(service: Service) -> Iterator[Client]:
     store = open_store(service.state)
     prepare_state(service.run, service.data, store, StateSettings())
     store.close()
+    with answering(app_of(service)) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def answering(app: Starlette) -> Iterator[Client]:
+    """Let an application answer on a socket, in a thread."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
-        server = uvicorn.Server(
-            uvicorn.Config(app_of(service), log_level="warning", access_log=False)
-        )
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         with Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:

@@ -1,6 +1,5 @@
 """A viewer's first slate under a variant is noted: once, in order, on disk before it leaves."""
 
-import dataclasses
 import os
 import signal
 import threading
@@ -13,35 +12,22 @@ import pytest
 
 from skipwise.errors import StateError
 from skipwise.experiments.assignment import assign
-from skipwise.experiments.definition import Definition, Goal, Variant
 from skipwise.features.dataset import Dataset
 from skipwise.serving import exposing
 from skipwise.serving.engine import Engine
-from skipwise.serving.exposing import Exposing
-from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve import Service
 from skipwise.serving.state.sqlite import SqliteStore
-from skipwise.serving.state.store import START, StateSettings, Store, open_store
-from skipwise.serving.variants import open_variants, stop
-from skipwise.serving.wire import Event, EventBatch, FeedRequest
+from skipwise.serving.state.store import START, Store, open_store
+from skipwise.serving.variants import stop
+from skipwise.serving.wire import Event, EventBatch
 from skipwise.serving.world import Exposed, Viewed, read_line
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.conftest import RedisServer
+from tests.serving.exposed import DEFINITION, NOON_MS, experimenting, lines, notes, serve
 from tests.serving.running import Command, event, running
 from tests.serving.test_experiment_served import definition as written
 
-DAY = 20_000
-NOON_MS = DAY * 86_400_000 + 4 * 3_600_000  # 12:00 in the small log's zone, UTC+8
 VIEWERS = [f"w{number}" for number in range(40)]
-DEFINITION = Definition(
-    name="seen",
-    start="2024-10-04",
-    variants=(
-        Variant(name="control", share=0.4, model="run"),
-        Variant(name="treatment", share=0.4, model="run"),
-    ),
-    metrics=(Goal(name="watch_per_viewer"),),
-)
 Opens = Callable[..., Engine]
 
 
@@ -50,33 +36,9 @@ def opened(small_run: TrainedRun, small_dataset: Dataset) -> Opens:
     """Engines of processes that serve the experiment from one state."""
 
     def make(store: Store, at_ms: int = NOON_MS) -> Engine:
-        prepare_state(small_run.path, small_dataset.path, store, StateSettings())
-        engine = open_engine(small_run.path, small_dataset.path, store, clock=lambda: at_ms)
-        variants = tuple(
-            dataclasses.replace(each, model=str(small_run.path)) for each in DEFINITION.variants
-        )
-        engine.variants = open_variants(
-            dataclasses.replace(DEFINITION, variants=variants), engine.models
-        )
-        return engine
+        return experimenting(small_run, small_dataset, store, at_ms)
 
     return make
-
-
-def notes(engine: Engine) -> Exposing:
-    assert engine.variants is not None
-    return engine.variants.exposing
-
-
-def serve(engine: Engine, viewers: list[str]) -> None:
-    for viewer in viewers:
-        engine.feed(FeedRequest(viewer_id=viewer, k=3), "q")
-
-
-def lines(store: Store) -> list[Exposed]:
-    """Return what the state's log says of exposures, in its order."""
-    every = (read_line(line.payload) for line in store.follow(START, 100_000) if line.payload)
-    return [line for line in every if isinstance(line, Exposed)]
 
 
 def test_a_first_slate_is_noted_once_with_its_variant_and_time(opened: Opens, store: Store) -> None:

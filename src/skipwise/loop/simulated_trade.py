@@ -22,7 +22,7 @@ from ibis.backends.duckdb import Backend
 from skipwise.events.read import read_log
 from skipwise.experiments.definition import Definition, Goal, Variant
 from skipwise.experiments.effects import Effect, effects_on
-from skipwise.experiments.exposure import read_exposures
+from skipwise.experiments.exposure import EXPOSURES_FILE, read_exposures
 from skipwise.experiments.panel import make_panel
 from skipwise.loop.closed import read_world, run_closed_loop
 from skipwise.model.score import ScoreWeights, save_score_weights
@@ -81,9 +81,8 @@ def live_with(
             log = folder / f"log-{seed}"
             run_closed_loop(world, dataset, definition, log, seed=seed, progress=progress)
             read = read_log(log, connection)
-            panel = make_panel(
-                read, connection, definition, read_exposures(definition, None, read.events)
-            )
+            exposures = read_exposures(definition, log / EXPOSURES_FILE, read.events)
+            panel = make_panel(read, connection, definition, exposures)
             for effect in effects_on(panel, definition, panel.num_days - 1, METRICS):
                 found[effect.metric].append(effect)
     return {name: pooled(effects) for name, effects in found.items() if effects}
