@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-quality bench-serve bench-simulate bench-train bench-trials bench-freshness bench-takeover bench-growth fuzz soak clean
+.PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-offpolicy bench-quality bench-serve bench-simulate bench-train bench-trials bench-freshness bench-takeover bench-growth fuzz soak clean
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -67,6 +67,9 @@ bench-loop: setup   # simulated viewers served by the real pipeline; under half 
 
 bench-simulate: setup   # impressions a second; fails below what is promised
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.simulate
+
+bench-offpolicy: setup   # off-policy estimates against the truth, four of them
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.offpolicy
 
 bench-evaluation: setup
 	$(BIN)/python -m benchmarks.evaluation

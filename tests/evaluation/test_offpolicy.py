@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -66,6 +67,54 @@ def test_ties_share_the_first_place() -> None:
     np.testing.assert_array_equal(chances, [[0.0, 0.5, 0.5], [0.0, 0.0, 1.0]])
 
 
+def test_the_best_of_some_drawn_is_counted_out() -> None:
+    """Against every way of drawing c of M, ties shared by who is drawn."""
+    score = np.array([[3.0, 1.0, 3.0, 2.0, -np.inf], [1.0, 1.0, -np.inf, -np.inf, -np.inf]])
+    for drawn in (1, 2, 3, 4, 9):
+        expected = np.zeros(score.shape)
+        for row, scores in enumerate(score):
+            there = np.flatnonzero(np.isfinite(scores)).tolist()
+            ways = list(itertools.combinations(there, min(drawn, len(there))))
+            for way in ways:
+                best = [place for place in way if scores[place] == max(scores[list(way)])]
+                expected[row, best] += 1 / len(best) / len(ways)
+        np.testing.assert_allclose(first_place(score, drawn), expected, atol=1e-12)
+    assert not first_place(np.full((1, 3), -np.inf), 2).any()
+
+
+def test_rows_with_propensities_of_their_own_meet_the_truth() -> None:
+    """A leaning lottery; read as if all were alike, its log is seen not to be that."""
+    leaning = random_slates(viewers=1000, steps=12, candidates=5, seed=2, lean=1.0)
+    assert leaning.propensity.max() > 20 * leaning.propensity.min()
+    cards = report_card(*policies(leaning, 12))
+    for name in ("ips", "snips", "doubly_robust"):
+        assert cards[name].mean_error < 0.03, name
+        assert cards[name].covered >= 0.75, name
+    alike = leaning._replace(propensity=np.full(leaning.viewer.size, 0.2))
+    with pytest.raises(DatasetError, match="could have drawn"):
+        policies(alike, 12)
+
+
+def test_weights_that_cannot_be_are_refused() -> None:
+    """Half of what the target would show could not be drawn; propensities ten times too small."""
+    rng, number = np.random.default_rng(0), 2000
+    logged = Logged(
+        viewer=np.arange(number) // 4,
+        outcome=rng.random(number),
+        propensity=np.full(number, 0.5),
+        target=rng.random(number),
+        predicted=np.full(number, 0.5),
+        predicted_target=np.full(number, 0.5),
+    )
+    assert estimate(logged).mean_weight == pytest.approx(1.0, abs=0.05)
+    half = dataclasses.replace(logged, target=logged.target / 2)
+    with pytest.raises(DatasetError, match=r"could have drawn [45]\d%; it must be 80%"):
+        estimate(half)
+    small = dataclasses.replace(logged, propensity=logged.propensity / 10)
+    with pytest.raises(DatasetError, match=r"weights are \d+.* must be about 1"):
+        estimate(small)
+
+
 def policies(slates: RandomSlates, number: int) -> tuple[list[Estimates], list[float]]:
     """Policies from the worst order to the best; a model half right and too sure as q."""
     rng = np.random.default_rng(3)
@@ -78,7 +127,7 @@ def policies(slates: RandomSlates, number: int) -> tuple[list[Estimates], list[f
         logged = Logged(
             viewer=slates.viewer,
             outcome=slates.glance,
-            propensity=np.full(shape[0], 1 / shape[1]),
+            propensity=slates.propensity,
             target=target[:, 0],
             predicted=q[:, 0],
             predicted_target=(target * q).sum(axis=1),

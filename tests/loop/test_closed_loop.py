@@ -105,6 +105,7 @@ def test_a_day_goes_round_and_comes_back_the_same(made: Path, tmp_path: Path) ->
     random = [event for event in own if event["policy"] == "random"]
     assert 0.03 < len(random) / len(own) < 0.2
     assert all(0 < event["propensity"] < 1 for event in random)
+    assert {event["propensity"] for event in own if event["policy"] == "served"} == {1.0}
     again = looped(made, tmp_path / "again")
     assert (again / "events.parquet").read_bytes() == (first / "events.parquet").read_bytes()
     other = looped(made, tmp_path / "other", seed=1)
@@ -279,7 +280,7 @@ def test_a_server_of_today_answers_the_loop(made: Path, tmp_path: Path) -> None:
         kept = list(views(f"sqlite:{tmp_path / 'state.db'}"))
         assert kept
         assert {event.variant for event in kept} == {"current"}
-        assert {event.propensity for event in kept if event.policy == "served"} == {0.9}
+        assert {event.propensity for event in kept if event.policy == "served"} == {1.0}
         assert all(0 < (event.propensity or 0) < 0.1 for event in kept if event.policy == "random")
         number = sum(row["video"].size for row in rows)
         assert number > 50

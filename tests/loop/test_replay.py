@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from skipwise.cli.main import app
 from skipwise.errors import DatasetError
+from skipwise.evaluation.offpolicy import Pool
 from skipwise.events.read import read_log
 from skipwise.labels.watch import LabelConfig
 from skipwise.loop.replay import Replayed, _outcomes, judge_weights, replay
@@ -46,7 +47,7 @@ def replayed(
     log: Path | None = None,
     from_day: int = FIRST_DAY + 2,
     *,
-    uniform: bool = False,
+    uniform: Pool | None = None,
 ) -> Replayed:
     connection = ibis.duckdb.connect(threads=1)
     read = read_log(log or folder / "log", connection)
@@ -110,8 +111,14 @@ def test_better_knowledge_is_seen_to_bring_fewer_skips() -> None:
     rng = np.random.default_rng(0)
     p = np.asarray(rng.beta(2, 2, (4000, 5)), dtype=np.float64)
     known = Replayed(
+        row=np.arange(4000),
+        num_drawn=4000,
         viewer=np.arange(4000) // 10,
         outcomes={"glance": (rng.random(4000) < p[:, 0]).astype(np.float64)},
+        video_id=np.full(p.shape, "v", dtype=object),
+        candidate=np.ones(p.shape, dtype=bool),
+        propensity=np.full(4000, 0.2),
+        best_of=5,
         chances={"glance": p},
         watch_s=rng.exponential(10.0, (4000, 5)),
     )
@@ -124,6 +131,9 @@ def test_better_knowledge_is_seen_to_bring_fewer_skips() -> None:
         known,
         viewer=known.viewer[:100],
         outcomes={"glance": known.outcomes["glance"][:100]},
+        video_id=known.video_id[:100],
+        candidate=known.candidate[:100],
+        propensity=known.propensity[:100],
         chances={"glance": p[:100]},
         watch_s=known.watch_s[:100],
     )
@@ -159,5 +169,5 @@ def test_a_log_that_cannot_be_judged_is_refused(folder: Path, tmp_path: Path) ->
         replayed(folder, tmp_path / "none")
     with pytest.raises(DatasetError, match="have no propensity"):
         replayed(folder, tmp_path / "unknown")
-    with pytest.raises(DatasetError, match="here they must be equal"):
-        replayed(folder, tmp_path / "unequal", uniform=True)
+    with pytest.raises(DatasetError, match="with --uniform they must be equal"):
+        replayed(folder, tmp_path / "unequal", uniform="shown")

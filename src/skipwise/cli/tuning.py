@@ -19,11 +19,11 @@ from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_f
 from skipwise.cli.console import Cell, ConsoleProgress, draw_table, open_console
 from skipwise.cli.serving import check_serving_installed
 from skipwise.errors import SettingError
-from skipwise.evaluation.offpolicy import ESTIMATORS, Estimate
+from skipwise.evaluation.offpolicy import ESTIMATORS, Estimate, Pool
 from skipwise.events.read import read_log
 from skipwise.features.dataset import Dataset
 from skipwise.model.score import ScoreWeights, load_score_weights, save_score_weights
-from skipwise.settings import check_setting
+from skipwise.settings import check_setting, nearest
 from skipwise.storage import write_json
 
 
@@ -210,10 +210,18 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
     weights: Annotated[
         list[Path] | None, typer.Option("--weights", help="Score weights to judge; repeat it.")
     ] = None,
-    candidates: Annotated[int, typer.Option(help="Random videos of which the best is shown.")] = 10,
+    candidates: Annotated[
+        int, typer.Option(help="Drawn at random, and the best of them is shown.")
+    ] = 10,
     uniform: Annotated[
         bool, typer.Option("--uniform", help="All were as likely, where the log does not say.")
     ] = False,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            help="With --uniform: of the videos `shown` at random, or of the `catalogue`."
+        ),
+    ] = None,
     least: Annotated[
         float, typer.Option(help="Effective rows below which there is no answer.")
     ] = 100.0,
@@ -230,6 +238,7 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
     from skipwise.loop.replay import judge_weights, replay
 
     check_setting("--candidates", candidates, at_least=2, at_most=500)
+    over = _pool_from(pool, uniform=uniform)
     named = {str(path): load_score_weights(path) for path in weights or []} or {
         "the default weights": ScoreWeights()
     }
@@ -242,7 +251,7 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
             connection,
             day_from(from_day, "--from"),
             candidates=candidates,
-            uniform=uniform,
+            uniform=over,
             seed=seed,
             progress=progress,
         )
@@ -253,14 +262,22 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
     console = open_console()
     for outcome in ("glance", "watch_s"):
         rows: list[tuple[Cell, ...]] = [
-            (name, *(_estimate_text(each.by[way]) for way in ESTIMATORS), each.effective_rows)
+            (name, *(_estimate_text(each.by[way]) for way in ESTIMATORS))
             for name, by in found.items()
             if (each := by.get(outcome)) is not None
         ]
         title = (
-            f"{outcome} of the best of {candidates} random videos ({len(replayed.viewer):,} rows)"
+            f"{outcome} of the best of {candidates} candidates drawn at random "
+            f"({len(replayed.viewer):,} of {replayed.num_drawn:,} rows)"
         )
-        console.print(draw_table(title, ("weights", *ESTIMATORS, "effective rows"), rows))
+        console.print(draw_table(title, ("weights", *ESTIMATORS), rows))
+    overlap: list[tuple[Cell, ...]] = [
+        (name, each.effective_rows, f"{each.mean_weight:.2f}")
+        for name, by in found.items()
+        for each in list(by.values())[:1]
+    ]
+    head = ("weights", "effective rows", "share the lottery could have drawn")
+    console.print(draw_table("How much the log says of each", head, overlap))
     if as_json is not None:
         write_json(
             as_json,
@@ -269,6 +286,25 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
                 for name, by in found.items()
             },
         )
+
+
+def _pool_from(pool: str | None, *, uniform: bool) -> Pool | None:
+    """Say over what a uniform lottery was held; None where the log says."""
+    if pool is not None and not uniform:
+        raise SettingError(
+            "--pool says over what a uniform lottery was held, and goes with --uniform. Add that, "
+            "or leave --pool out: then each row's own propensity counts."
+        )
+    match pool or "shown":
+        case "shown":
+            return "shown" if uniform else None
+        case "catalogue":
+            return "catalogue"
+        case other:
+            known = ("shown", "catalogue")
+            raise SettingError(
+                f"--pool {other} is unknown; it must be shown or catalogue.{nearest(other, known)}"
+            )
 
 
 def _estimate_text(found: Estimate) -> str:

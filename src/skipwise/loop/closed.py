@@ -231,7 +231,7 @@ def _event_table(loop: Loop, rows: Columns, events_before: int) -> pa.Table:
         "clicked": nothing,
         "long_viewed": nothing,
         "policy": pa.array(("served", "random")).take(pa.array(random.astype(np.int64))),
-        "propensity": pa.array(rows["propensity"], mask=~random),
+        "propensity": pa.array(rows["propensity"], from_pandas=True),
         "variant": pa.array(variant, mask=variant == ""),
         "source_order": events_before + rows["event"],
     }

@@ -44,7 +44,7 @@ class SlateSettings:
     popular_share: float = 0.1
     """Of the candidates: what is watched most; the others are the nearest to the viewer."""
     explore_share: float = 0.02
-    """Chance that a place is drawn at random from the candidates."""
+    """Chance that a lottery decides a place: any candidate that is left, all as likely."""
     per_author: int = 2
     """Videos of one author in ten places."""
     per_topic: int = 4
@@ -172,18 +172,22 @@ def order(now: Situation) -> None:
 
 
 def diversify(now: Situation) -> None:
-    """Take the best first, but not too much of one author or topic; put off what is too much."""
+    """Take the best first, but not too much of one author or topic; put off what is too much.
+
+    What has no place stays behind: `explore` may draw it.
+    """
     catalogue = now.world.catalogue
     authors = catalogue.author[now.candidates].tolist()
-    now.keep(
-        varied(
-            now.score,
-            authors,
-            lambda place: catalogue.topic_codes(int(now.candidates[place])),
-            now.k,
-            now.settings,
-        )
+    first = varied(
+        now.score,
+        authors,
+        lambda place: catalogue.topic_codes(int(now.candidates[place])),
+        now.k,
+        now.settings,
     )
+    behind = np.ones(len(now.candidates), dtype=bool)
+    behind[first] = False
+    now.keep([*first, *np.flatnonzero(behind).tolist()])
 
 
 def varied(
@@ -224,18 +228,25 @@ def varied(
 
 
 def explore(now: Situation) -> None:
-    """Give some places to candidates drawn at random, and say with what chance."""
+    """Let a lottery decide some places, and say how likely what it drew was.
+
+    At each place from the first on: with `explore_share` a lottery draws one of the m candidates
+    that no place above has taken, each with probability 1 / m; else the order decides. What is
+    told is the probability given who decided: 1 / m of what was drawn (`random`), also where that
+    is what would have stood there, and 1 of the others (`served`). So the places that lotteries
+    decided are a sample of all places, and what they show was drawn uniformly: what off-policy
+    evaluation needs (`evaluation.offpolicy`). [Fisher and Yates' shuffle, broken off]
+    """
     share, number = now.settings.explore_share, len(now.candidates)
     places = min(now.k, number)
     drawn = now.random.random(places) < share
-    now.policy = ["served"] * number
-    now.propensity = [1.0 - share] * number
+    now.policy, now.propensity = ["served"] * number, [1.0] * number
     arranged = list(range(number))
     for place in np.flatnonzero(drawn).tolist():
-        pool = number - place
-        other = place + int(now.random.integers(pool))
+        left = number - place
+        other = place + int(now.random.integers(left))
         arranged[place], arranged[other] = arranged[other], arranged[place]
-        now.policy[arranged[place]], now.propensity[arranged[place]] = "random", share / pool
+        now.policy[arranged[place]], now.propensity[arranged[place]] = "random", 1.0 / left
     now.keep(arranged[:places])
 
 

@@ -48,6 +48,7 @@ class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     long_viewed: bool | None = None
     policy: Literal["served", "random"] | None = None
     propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """As the slate said it: of a lottery 1 / candidates it drew from; 1 where the order decided."""
     variant: Id | None = None
     day: Day | None = None
     """Calendar day as the source tells it; else the local day of `shown_at_ms`."""
@@ -144,6 +145,7 @@ class Item(Struct, frozen=True, omit_defaults=True):
     source: str | None = None
     policy: str | None = None
     propensity: float | None = None
+    """How likely the video was given who decided: 1 / candidates left of a lottery, else 1."""
     predictions: dict[str, float] | None = None
     """Chance per objective and `watch_s`, where `explain` was asked for."""
     shown: Shown | None = None

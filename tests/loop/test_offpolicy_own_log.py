@@ -1,0 +1,154 @@
+"""A log that the loop wrote, judged by its own propensities, against what the viewers would do."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ibis
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+from skipwise.errors import DatasetError
+from skipwise.evaluation.offpolicy import first_place
+from skipwise.events.read import read_log
+from skipwise.experiments.definition import Definition, Goal, Variant
+from skipwise.features.dataset import Dataset
+from skipwise.loop.closed import loop_settings, run_closed_loop
+from skipwise.loop.replay import Replayed, judge_weights, replay
+from skipwise.model.score import ScoreWeights, fused_score
+from skipwise.settings import apply_settings
+from skipwise.simulation.living import Hidden, LivingViewers, Watched
+from skipwise.simulation.world import FIRST_DAY, WorldSettings
+from tests.training.trained import short_run
+from tests.worlds import prepared_world
+
+WORLD = WorldSettings(
+    viewers=130,
+    videos=150,
+    authors=20,
+    topics=6,
+    days=3,
+    living=True,
+    views_per_viewer_day=12,
+    seed=4,
+)
+DEFINITION = Definition(
+    name="own",
+    start="2024-03-07",
+    days=1,
+    variants=(Variant(name="current", share=1.0, model="run"),),
+    metrics=(Goal(name="watch_per_viewer"),),
+)
+JUDGED = FIRST_DAY + 3
+BEST_OF = 4
+TARGETS = {
+    "few skips": ScoreWeights(glance_power=20.0, watch_power=0.0),
+    "watch time": ScoreWeights(glance_power=0.0, watch_power=1.0),
+    "default": ScoreWeights(),
+}
+OUTCOMES = ("glance", "watch_s")
+
+
+class Own(NamedTuple):
+    """A log of the loop, and what any video would have met with at each of its rows."""
+
+    folder: Path
+    p_glance: NDArray[np.float64]
+    """(own rows, videos), in the order of the log."""
+    watch_s: NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
+    folder = tmp_path_factory.mktemp("own")
+    dataset = prepared_world(folder, WORLD)
+    short_run(Dataset.open(dataset.path), folder / "run", "passes_at_most=2")
+    told: list[Hidden] = []
+    watch = LivingViewers.watch
+
+    def watched(
+        crowd: LivingViewers, viewer: Any, video: Any, surface: Any, started_ms: Any
+    ) -> tuple[Watched, Hidden]:
+        """Ask for the odds of every video before one of them is watched."""
+        every = np.tile(np.arange(WORLD.videos), viewer.size)
+        context = (np.repeat(each, WORLD.videos) for each in (viewer, surface, started_ms))
+        who, where, when = context
+        told.append(crowd.odds(who, every, where, when))
+        return watch(crowd, viewer, video, surface, started_ms)
+
+    settings = apply_settings(loop_settings(0), {"slate": {"candidates": 60, "explore_share": 0.5}})
+    definition = dataclasses.replace(DEFINITION, folder=folder)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(LivingViewers, "watch", watched)
+        run_closed_loop(
+            folder / "log", folder / "DATASET", definition, folder / "own", settings=settings
+        )
+    shape = (-1, WORLD.videos)
+    return Own(
+        folder,
+        np.concatenate([each.p_glance.reshape(shape) for each in told]),
+        np.concatenate([each.expected_watch_s.reshape(shape) for each in told]),
+    )
+
+
+@pytest.fixture(scope="module")
+def found(own: Own) -> Replayed:
+    connection = ibis.duckdb.connect(threads=1)
+    read = read_log(own.folder / "own", connection)
+    return replay(own.folder / "run", read, connection, JUDGED, candidates=BEST_OF)
+
+
+def truths(own: Own, found: Replayed, weights: ScoreWeights) -> dict[str, float]:
+    """What the target would have brought at the same places, over the videos it would show."""
+    events = pq.read_table(own.folder / "own" / "events.parquet")
+    of_loop = np.asarray(events["day"]) >= JUDGED
+    random = np.asarray(events["policy"])[of_loop] == "random"
+    assert random.sum() == found.num_drawn
+    flat = {name: chance.ravel() for name, chance in found.chances.items()}
+    score = fused_score(flat, found.watch_s.ravel(), weights).reshape(found.watch_s.shape)
+    target = first_place(np.where(found.candidate, score, -np.inf), BEST_OF)
+    video = [[int(name[1:]) if name else 0 for name in row] for row in found.video_id.tolist()]
+    rows = np.flatnonzero(random)[found.row]
+    tables = {"glance": own.p_glance, "watch_s": own.watch_s}
+    return {
+        name: float((target * np.take_along_axis(table[rows], np.array(video), 1)).sum(1).mean())
+        for name, table in tables.items()
+    }
+
+
+def test_estimates_of_the_loops_own_log_are_near_the_truth(own: Own, found: Replayed) -> None:
+    """Three targets, two outcomes, three estimators that lean on propensities."""
+    inside, robust, true_rates = [], [], []
+    for weights in TARGETS.values():
+        by, true = judge_weights(found, weights), truths(own, found, weights)
+        for outcome in OUTCOMES:
+            assert abs(by[outcome].mean_weight - 1) < 0.15, (
+                "the feed has what the lottery could draw"
+            )
+            assert by[outcome].effective_rows > 100
+            for way in ("ips", "snips", "doubly_robust"):
+                each = by[outcome].by[way]
+                inside.append(each.low <= true[outcome] <= each.high)
+        robust.append(by["glance"].by["doubly_robust"].value)
+        true_rates.append(true["glance"])
+    assert np.mean(inside) > 0.85
+    assert np.argmin(robust) == np.argmin(true_rates) == 0, "who asks for few skips gets fewest"
+    assert true_rates[1] - true_rates[0] > 0.02, "and it is a difference worth telling"
+
+
+def test_each_row_was_drawn_from_what_its_request_had_left(found: Replayed) -> None:
+    """Pools of 60 less what was seen and what stands above: propensities differ by place."""
+    assert found.candidate.sum(axis=1).max() <= 60 < WORLD.videos
+    assert found.propensity.max() > 1.1 * found.propensity.min()
+    assert found.propensity.min() >= 1 / 60
+
+
+def test_propensities_that_are_not_what_was_done_are_refused(found: Replayed) -> None:
+    shares_in = dataclasses.replace(found, propensity=0.5 * found.propensity)
+    with pytest.raises(DatasetError, match="not multiplied by how often one is held"):
+        judge_weights(shares_in, ScoreWeights())
+    narrow = dataclasses.replace(found, propensity=np.full(len(found.viewer), 1 / 12))
+    with pytest.raises(DatasetError, match=r"lottery could have drawn \d+%; it must be 80%"):
+        judge_weights(narrow, ScoreWeights())
