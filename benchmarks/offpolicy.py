@@ -158,22 +158,16 @@ def draw(errors: dict[str, Any]) -> None:
 
 def write(rows: list[dict[str, Any]]) -> None:
     """Write the figures."""
+    error = {(row["lottery"], row["estimator"]): row["mean_error"]["mean"] for row in rows}
     facts = {
         "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
         "versions": {"skipwise": skipwise.__version__, "numpy": np.__version__},
         "seeds": list(SEEDS),
         "rows": rows,
         "ratios": {
-            f"error of the direct method over doubly robust, {lottery}": direct / robust
+            f"error of the direct method over doubly robust, {lottery}": error[lottery, "direct"]
+            / error[lottery, "doubly_robust"]
             for lottery in LOTTERIES
-            for direct, robust in [
-                [
-                    row["mean_error"]["mean"]
-                    for row in rows
-                    if row["lottery"] == lottery and row["estimator"] == name
-                ]
-                for name in ("direct", "doubly_robust")
-            ]
         },
     }
     (OUT / "offpolicy.json").write_text(json.dumps(facts, indent=1) + "\n")
