@@ -190,7 +190,9 @@ export async function fills(browser, { base, viewer, closed }) {
   }
   await page.goto(`${base}/?viewer=${viewer}`);
   await cardNow(page).waitFor();
-  const room = () => page.evaluate(() => {
+  const room = (forget = false) => page.evaluate((forgets) => {
+    const notes = Object.keys(localStorage).filter((name) => forgets && name.startsWith("skipwise.open."));
+    for (const name of notes) localStorage.removeItem(name);  // else the next note has its place
     let [text, free] = ["", 0];
     for (let size = 1 << 23; size; size >>= 1) {
       try {
@@ -200,8 +202,8 @@ export async function fills(browser, { base, viewer, closed }) {
       } catch { /* that much is not there */ }
     }
     return free;
-  });
-  if (!closed) await room();
+  }, forget);
+  if (!closed) await room(true);
   const status = page.locator("#status");
   const held = async () => (await heldOf(base, viewer)).num_events;
   const arrived = async (number) => {
@@ -210,7 +212,7 @@ export async function fills(browser, { base, viewer, closed }) {
   };
   const told = {};
   await swipe(page);
-  told.online = [await arrived(1), await status.filter({ hasText: "saved" }).textContent()];
+  told.online = [await arrived(1), await status.filter({ hasText: "no room" }).textContent()];
   await page.route("**/v1/events", (route) => route.abort());
   for (let at = 0; at < 3; at += 1) await swipe(page);
   await status.filter({ hasText: "offline: 3" }).waitFor();
@@ -222,7 +224,7 @@ export async function fills(browser, { base, viewer, closed }) {
   told.asked = question.type();
   await question.dismiss();  // stay
   await page.unroute("**/v1/events");
-  told.again = [await arrived(4), await status.filter({ hasText: "saved" }).textContent()];
+  told.again = [await arrived(4), await status.filter({ hasText: "no room" }).textContent()];
   if (!closed) {
     await page.evaluate(() => localStorage.removeItem("filler"));
     await swipe(page);

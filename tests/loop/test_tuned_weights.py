@@ -22,6 +22,7 @@ from skipwise.serving.wire import FeedRequest
 from skipwise.settings import apply_settings, settings_to_dict
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
+from tests.long_form import long_form
 from tests.serving.running import Command
 from tests.training.trained import short_run
 from tests.worlds import prepared_world
@@ -39,6 +40,7 @@ def living(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@long_form
 @pytest.mark.slow
 def test_a_search_is_judged_by_living_viewers_and_served(living: Path, tmp_path: Path) -> None:
     days, tuned = [iso_day(FIRST_DAY + place) for place in (2, 3)], tmp_path / "tuned"

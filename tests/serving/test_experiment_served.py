@@ -18,6 +18,7 @@ from skipwise.serving.opening import join_state
 from skipwise.serving.serve import Service, app_of
 from skipwise.serving.state.store import open_store
 from skipwise.training.checkpoint import TrainedRun
+from tests.long_form import long_form
 from tests.serving.published import publish
 from tests.serving.running import Client, Command, running
 
@@ -91,6 +92,7 @@ def look(path: Path, state: str, dataset: Dataset, out: Path) -> str:
     return told.stdout
 
 
+@long_form
 def test_a_broken_guardrail_takes_the_variant_from_all_its_viewers(
     small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from skipwise.serving.state.store import StateSettings, open_store
 from skipwise.serving.wire import Event, EventBatch
 from skipwise.simulation.world import DAY_MS, FIRST_DAY
 from skipwise.training.checkpoint import MODEL_FILE
+from tests.long_form import long_form
 from tests.training.test_follow import same
 from tests.training.trained import short_run
 
@@ -84,6 +85,7 @@ def same_everywhere(one: Path, other: Path) -> None:
     assert len(published(one)) >= 1
 
 
+@long_form
 @pytest.mark.slow
 def test_killed_at_random_moments_weights_place_and_models_are_those_of_an_unbroken_run(
     small_dataset: Dataset, tmp_path: Path

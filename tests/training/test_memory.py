@@ -16,6 +16,7 @@ from skipwise.training import memory
 from skipwise.training.fit import train
 from skipwise.training.memory import memory_needed
 from skipwise.training.settings import TrainSettings, preset
+from tests.long_form import long_form
 from tests.worlds import prepared_world
 
 WORDS = (
@@ -68,6 +69,7 @@ def settings_of(*words: str) -> TrainSettings:
     return apply_settings(preset("tiny"), parse_overrides(list(words)))
 
 
+@long_form
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="tells memory on Linux alone")
 def test_a_dataset_five_times_the_allowed_memory_is_trained_on_within_it(

@@ -25,6 +25,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import load_run
 from skipwise.training.processes import ALONE, Processes, joined
 from skipwise.training.unfinished import find_unfinished
+from tests.long_form import long_form
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 NO_CHANCE = ("history_dropout=0", "model.inputs.id_dropout=0", "loss.retrieval=0")
@@ -152,6 +153,7 @@ def test_a_killed_worker_is_started_again_and_a_run_of_one_goes_on_with_two(
     assert_alike(out, alone)
 
 
+@long_form
 @pytest.mark.slow
 def test_a_machine_that_comes_anew_meets_the_other_whatever_each_has_counted(
     small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -57,7 +57,9 @@ export class Outbox {
 
   /** Note a view that is still going on. */
   note(row) {
+    const before = kept.unwritten.length > 0;
     kept.write(OPEN + this.tab, JSON.stringify(row));
+    if (kept.unwritten.length > 0 !== before) this.say();
   }
 
   forgetOpen() {
