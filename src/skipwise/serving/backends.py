@@ -8,7 +8,7 @@
 - No history and no candidate are answered too; what is padded here changes no number.
 - Stateless after it is made, so threads may share one.
 
-Reads `model.request`; is read by the pipeline of serving.
+Reads `model.forms` and `model.request`; is read by the pipeline of serving.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,17 +20,9 @@ import torch
 from torch import nn
 
 from skipwise.model.encoder_settings import EncoderSettings
+from skipwise.model.forms import EncodeForm, FindForm, RankForm
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import (
-    Array,
-    Candidates,
-    Encoded,
-    EncodeForm,
-    FindForm,
-    History,
-    RankForm,
-    Request,
-)
+from skipwise.model.request import Array, Candidates, Encoded, History, Request
 
 Runner = Callable[[tuple[Array, ...]], tuple[Array, ...]]
 Form = Literal["encode", "rank", "find"]

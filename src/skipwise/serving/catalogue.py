@@ -8,7 +8,7 @@
   say "unseen" and no more, chosen by its name.
 - A catalogue knows no model; what a model makes of it is `BoundVideos`, one per model.
 
-Reads `features.vocabulary` and `model.request`; is read by `rows`, `models` and the pipeline.
+Reads `features.vocabulary` and `model.video_vectors`; is read by `rows`, `models` and the pipeline.
 """
 
 import math

@@ -7,7 +7,7 @@
 - Asked with the time of a slate, the past is the one that slate was made from; counters are as of
   now.
 
-Reads `engine`, `rows` and `model.request`; is read by `app`.
+Reads `engine`, `rows` and `model.forms`; is read by `app`.
 """
 
 import math
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from skipwise.labels.feedback import Feedback
 from skipwise.model.curve import WatchCurve
-from skipwise.model.request import RankForm
+from skipwise.model.forms import RankForm
 from skipwise.model.score import ScoreWeights
 from skipwise.serving.backends import rank_arrays
 from skipwise.serving.engine import Engine

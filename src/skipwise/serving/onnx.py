@@ -5,7 +5,7 @@
 
 - Exported once per run and kept in it, under the checksum of the weights; the export takes tens
   of seconds of one core, so it never runs inside a server, and yields to one.
-- Numbers of events and candidates stay free; everything else is as in `model.request`.
+- Numbers of events and candidates stay free; everything else is as in `model.forms`.
 - A backend is taken only when it has repeated the eager one (`models.prove`).
 
 Reads `backends` and `training.checkpoint`; is read by `models`.
@@ -28,8 +28,9 @@ from torch.export import Dim
 
 from skipwise.errors import RunError
 from skipwise.features.vocabulary import TOPICS_AT_MOST
+from skipwise.model.forms import EncodeForm, FindForm, RankForm
 from skipwise.model.recommender import Recommender
-from skipwise.model.request import Array, EncodeForm, FindForm, RankForm
+from skipwise.model.request import Array
 from skipwise.model.video_vectors import vector_width
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
 from skipwise.storage import replace_folder, write_json
