@@ -24,7 +24,8 @@ from tests.experiments.planted import (
     reassigned,
 )
 
-from skipwise.experiments.analysis import corrected, ratio_p_value
+from skipwise.experiments.analysis import ratio_p_value
+from skipwise.experiments.correction import corrected
 from skipwise.experiments.definition import Definition
 from skipwise.experiments.effects import effects_on
 from skipwise.experiments.panel import Panel

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from skipwise.errors import ExperimentError
-from skipwise.experiments.analysis import analyse, corrected, plan, ratio_p_value, step_up, unjudged
+from skipwise.experiments.analysis import analyse, plan, ratio_p_value, unjudged
+from skipwise.experiments.correction import corrected, step_up
 from skipwise.experiments.definition import Goal, Guardrail, Variant
 from skipwise.experiments.effects import Effect, always_alpha, effects_on
 from skipwise.experiments.metrics import PARTS

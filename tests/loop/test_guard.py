@@ -11,12 +11,13 @@ from ibis.backends.duckdb import Backend
 
 from skipwise.events.read import read_log
 from skipwise.experiments.definition import Goal, Guardrail
+from skipwise.experiments.stops import STOPS_FILE, read_stops
 from skipwise.features.dataset import Dataset
 from skipwise.loop.guard import look
 from skipwise.loop.served_log import ServedLog
 from skipwise.serving.engine import Engine
 from skipwise.serving.state.sqlite import SqliteStore
-from skipwise.serving.variants import EXPERIMENT_DOCUMENT
+from skipwise.serving.variants import EXPERIMENT_DOCUMENT, stops_of
 from skipwise.serving.wire import Event, EventBatch, FeedRequest
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.exposed import DEFINITION, NOON_MS, experimenting, notes
@@ -31,7 +32,7 @@ WEEK = dataclasses.replace(
     ),
 )
 """Nobody can have returned on the first of seven days."""
-DAY_MS = 86_400_000
+DAY_MS, HOUR_MS = 86_400_000, 3_600_000
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def live(engine: Engine, skips: int, day: int = 0) -> None:
 def looked(engine: Engine, dataset: Dataset, folder: Path, connection: Backend) -> str:
     before = dataset.path.parent / "log"
     ServedLog(folder / "log", engine.store, lambda: read_log(before, connection)).pull()
-    return look(WEEK, folder, engine.store, connection)
+    return look(WEEK, folder, engine.store, connection, lambda: NOON_MS + HOUR_MS)
 
 
 def test_a_look_on_the_first_day_judges_what_it_can_and_stops_nothing_sound(
@@ -108,3 +109,28 @@ def test_a_look_on_the_first_day_stops_what_is_broken_beside_what_is_not_judged_
     engine.catch_up()
     slates = [engine.feed(FeedRequest(viewer_id=f"n{number}", k=2), "q") for number in range(40)]
     assert {slate.variant for slate in slates} == {"control", "stopped", "current"}
+
+
+def test_what_viewers_do_after_the_stop_does_not_change_what_they_were_stopped_for(
+    engine: Engine, small_dataset: Dataset, tmp_path: Path, connection: Backend
+) -> None:
+    """A day on, with control for everybody: the state knows when, and so does the log."""
+    live(engine, skips=3)
+    first = looked(engine, small_dataset, tmp_path, connection)
+    (stop,) = read_stops(WEEK, tmp_path / "log" / STOPS_FILE).values()
+    assert stop == stops_of(engine.store, WEEK)["treatment"]
+    assert (stop.at_ms, stop.guardrail) == (NOON_MS + HOUR_MS, "glance_rate")
+    assert f"treatment: {stop.why}" == first
+    engine.catch_up()
+    live(engine, skips=0, day=1)
+    for _ in range(2):
+        told = looked(engine, small_dataset, tmp_path, connection)
+        assert told.startswith(
+            "treatment: Stopped on day 1 of 7 by guardrail glance_rate; judged on day 1 up to"
+        )
+        assert first.partition("Stop: ")[2].partition(" Not judged")[0] in told
+        held = json.loads((tmp_path / "analysis.json").read_text(encoding="utf-8"))["analysis"]
+        assert held["days"] == 2
+        assert {each["day"] for each in held["looks"]} == {0}
+    assert len((tmp_path / "log" / STOPS_FILE).read_text(encoding="utf-8").splitlines()) == 1
+    assert stops_of(engine.store, WEEK)["treatment"].at_ms == stop.at_ms

@@ -124,7 +124,8 @@ def test_a_broken_guardrail_takes_the_variant_from_all_its_viewers(
     finally:
         server.stop()
     # those who were moved are no longer of the experiment, and do not spoil it
-    assert "Stop: skip rate" in look(path, state, small_dataset, tmp_path / "watched")
+    told = look(path, state, small_dataset, tmp_path / "watched")
+    assert "Stopped on day 1 of 7 by guardrail glance_rate" in told.replace("\n", " ")
 
 
 def _is_stopped(client: Client, names: dict[str, str | None]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from skipwise.serving.engine import Engine
 from skipwise.serving.serve import Service
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import START, Store, open_store
-from skipwise.serving.variants import stop
+from skipwise.serving.variants import stop, stops_of
 from skipwise.serving.wire import Event, EventBatch
 from skipwise.serving.world import Exposed, Viewed, read_line
 from skipwise.training.checkpoint import TrainedRun
@@ -91,7 +91,10 @@ def test_a_stopped_variant_exposes_nobody_new(opened: Opens, store: Store) -> No
     before = lines(store)
     assert {line.variant for line in before} == {"control", "treatment"}
     assert engine.variants is not None
-    stop(store, engine.variants.definition, "treatment", "because")
+    definition = engine.variants.definition
+    for at_ms in (NOON_MS, NOON_MS + 1):  # the first counts
+        stop(store, definition, "treatment", at_ms, guardrail="glance_rate", why="because")
+    assert stops_of(store, definition)["treatment"].at_ms == NOON_MS
     serve(engine, VIEWERS[20:])
     notes(engine).write()
     after = lines(store)[len(before) :]

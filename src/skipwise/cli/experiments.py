@@ -25,6 +25,7 @@ from skipwise.events.read import read_log
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition, check_models, read_definition
 from skipwise.experiments.exposure import ExposureLog, exposure_log_in, read_exposures
+from skipwise.experiments.stops import read_stops, stops_in
 from skipwise.features.dataset import Dataset
 
 DefinitionPath = Annotated[
@@ -83,6 +84,10 @@ def analyse_command(
             help="Exposure log; else LOG/exposures.jsonl, else the events' own variants.",
         ),
     ] = None,
+    stops: Annotated[
+        Path | None,
+        typer.Option("--stops", help="When variants were stopped; else LOG/stops.jsonl, if any."),
+    ] = None,
     dataset: Annotated[
         Path | None,
         typer.Option(help="DATASET whose label settings hold; else the defaults."),
@@ -91,6 +96,8 @@ def analyse_command(
     memory: Annotated[float, typer.Option(help="GiB the data engine may take.")] = MEMORY_GIB,
 ) -> None:
     """Analyse an experiment as of the log's last day: effects, alarms, a verdict, a page.
+
+    A stopped variant is judged as of its stop.
 
     Example: skipwise experiment analyse skip-objective.toml log --out result
     """
@@ -104,7 +111,8 @@ def analyse_command(
     with data_engine(memory) as connection:
         events = read_log(log, connection, mapping=mapping, progress=progress)
         exposed = read_exposures(read, exposures or exposure_log_in(log), events.events)
-        panel = make_panel(events, connection, read, exposed, progress, labels)
+        stopped = read_stops(read, stops or stops_in(log))
+        panel = make_panel(events, connection, read, exposed, progress, labels, stopped)
         simulated = events.description.name == "simulated"
     write_record(out / "analysis.json", analyse(panel, read, progress), read, simulated=simulated)
     report_command(out)
@@ -183,14 +191,18 @@ def experiment_app() -> dict[str, Any]:
 
 
 def _effect_table(analysis: Any, definition: Definition) -> Any:
+    judged_on = {
+        name: f"\nstopped on day {each.day + 1},\njudged on {each.judged_on}"
+        for name, each in analysis.stopped.items()
+    }
     rows = [
         (
             each.metric,
-            each.treatment,
+            each.treatment + judged_on.get(each.treatment, ""),
             f"{each.relative:+.2%}",
             f"{each.relative_low:+.2%} to {each.relative_high:+.2%}",
             "{:+.2%} to {:+.2%}".format(*each.always_relative),
-            f"{each.p_value:.4f}" if each.p_value >= 1e-4 else "< 0.0001",
+            "< 0.0001" if each.p_value < 1e-4 else f"{each.p_value:.4f}".replace("nan", "-"),
         )
         for each in analysis.effects
     ]

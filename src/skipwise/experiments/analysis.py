@@ -4,13 +4,14 @@
 
 - Nothing is said of too few viewers; what cannot be judged yet is left out, the rest is judged.
 - P-values of several metrics and treatments are corrected; guardrails are alarms and are not.
+- A stopped treatment is judged as of its stop. Its data decided when, so it has no p-value.
 
-Reads `effects`, `panel`, `metrics`, `definition`; is read by `verdict` and the report.
+Reads `effects`, `correction`, `panel`, `metrics`, `definition`; is read by `verdict` and the
+report.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 
 import numpy as np
@@ -19,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from skipwise.errors import ExperimentError
+from skipwise.experiments.correction import corrected
 from skipwise.experiments.definition import Definition
 from skipwise.experiments.effects import (
     Effect,
-    Floats,
     aggregates,
     effects_on,
     is_constant,
@@ -59,6 +60,29 @@ class SegmentEffect:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped:
+    """When a treatment was stopped, and what it is judged on."""
+
+    at_ms: int
+    """UTC ms; nothing shown later counts, of control neither."""
+    day: int
+    """Of the stop, 0 = the experiment's first."""
+    days: int
+    """How many days it is judged on, from the first on; that of the stop until the stop."""
+    guardrail: str
+    """The metric that broke; empty = somebody decided it."""
+    why: str
+    """In words, with the figures of then."""
+    viewers: Mapping[str, int]
+    """Exposed until then, of control and of it."""
+
+    @property
+    def judged_on(self) -> str:
+        """The days it is judged on, in words."""
+        return "day 1" if self.days == 1 else f"days 1-{self.days}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Analysis:
     """Everything a report tells."""
 
@@ -69,7 +93,8 @@ class Analysis:
     ratio_p_value: float
     """That the numbers of viewers fit the shares (chi-square); tiny = alarm."""
     effects: Sequence[Effect]
-    """At the last day: metrics, then guardrails, for each treatment; see `unjudged`."""
+    """At the last day, or the stop: metrics, then guardrails, for each treatment; see
+    `unjudged`."""
     looks: Sequence[Effect]
     """At the end of every day on which there were viewers enough."""
     plans: Sequence[Plan]
@@ -78,6 +103,8 @@ class Analysis:
     heterogeneity_p_value: Mapping[str, float]
     """That the first metric's relative effect is the same in all segments (Cochran's Q), by
     treatment."""
+    stopped: Mapping[str, Stopped] = field(default_factory=dict)
+    """By treatment."""
 
 
 def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -> Analysis:
@@ -87,16 +114,26 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
         ExperimentError: A variant has too few viewers, no metric varies yet, or one that is asked
             for does not at the planned end.
     """
-    last = panel.num_days - 1
     names = metric_names(definition)
     _check_enough(panel, definition)
+    running = _running(panel, definition)
     counts = np.bincount(panel.variant, minlength=len(definition.variants))
+    looks: list[Effect] = []
     with progress.task("analyse", total=panel.num_days, unit="days") as task:
-        looks: list[Effect] = []
         for day in range(panel.num_days):
-            looks += effects_on(panel, definition, day, names)
+            looks += effects_on(panel, definition, day, names, running) if running else []
+            for treatment, (_, __, until) in panel.stopped.items():
+                if day < until.num_days:
+                    looks += effects_on(until, definition, day, names, [treatment])
             task.advance()
-    final = corrected([look for look in looks if look.day == last], definition)
+    last = {name: _panel_of(panel, name).num_days - 1 for name in definition.treatments}
+    final = [
+        look
+        for name in definition.treatments
+        for look in looks
+        if look.treatment == name and look.day == last[name]
+    ]
+    final = corrected(final, definition, tuple(panel.stopped))
     _check_varies(panel, definition, final)
     segments = {each: _by_segment(panel, definition, each) for each in definition.treatments}
     return Analysis(
@@ -105,7 +142,7 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
             variant.name: int(count)
             for variant, count in zip(definition.variants, counts, strict=True)
         },
-        ratio_p_value=ratio_p_value(counts, [variant.share for variant in definition.variants]),
+        ratio_p_value=_fit_of_shares(panel, definition),
         effects=final,
         looks=looks,
         plans=plan(panel, definition),
@@ -113,6 +150,7 @@ def analyse(panel: Panel, definition: Definition, progress: Progress = SILENT) -
         heterogeneity_p_value={
             name: _same_in_all(found, definition.alpha) for name, found in segments.items()
         },
+        stopped={name: _stopped(panel, definition, name) for name in panel.stopped},
     )
 
 
@@ -149,6 +187,8 @@ def ratio_p_value(counts: Sequence[int] | NDArray[np.int64], shares: Sequence[fl
 def plan(panel: Panel, definition: Definition) -> list[Plan]:
     """Say what can be found in the smallest treatment, from how the metrics vary in control.
 
+    Of the treatments that were not stopped; where all were, nothing is planned.
+
         (z_{a/2} + z_power) s sqrt(1 / n_c + 1 / n_t),   a = alpha / m where p-values are corrected
 
     with s control's standard deviation, CUPED's where there is a covariate, and m the comparisons:
@@ -157,12 +197,14 @@ def plan(panel: Panel, definition: Definition) -> list[Plan]:
     vary more, and is found a little less often. A plan from few viewers, who are very unlike each
     other, is itself uncertain. There is none for a metric that does not vary in control yet.
     """
+    if not (running := _running(panel, definition)):
+        return []
     order = [each.name for each in definition.variants]
     control = panel.variant == order.index(definition.control)
     totals = panel.totals(panel.num_days - 1)
     counts = np.bincount(panel.variant, minlength=len(order)).tolist()
     in_control = counts[order.index(definition.control)]
-    in_treatment = min(counts[order.index(name)] for name in definition.treatments)
+    in_treatment = min(counts[order.index(name)] for name in running)
     number, ratio = in_control + in_treatment, in_treatment / in_control
     comparisons = len(definition.metrics) * len(definition.treatments)
     corrected_by = 1 if definition.correction == "none" else comparisons
@@ -189,54 +231,59 @@ def plan(panel: Panel, definition: Definition) -> list[Plan]:
     return plans
 
 
-def corrected(effects: Sequence[Effect], definition: Definition) -> list[Effect]:
-    """Adjust the p-values of the metrics; guardrails are alarms and stay as they are.
-
-    Args:
-        effects: Of one day.
-        definition: Says how.
-    """
-    goals = {goal.name for goal in definition.metrics}
-    asked = [place for place, each in enumerate(effects) if each.metric in goals]
-    adjusted = list(effects)
-    if definition.correction == "none" or not asked:
-        return [dataclasses.replace(each, p_adjusted=each.p_value) for each in effects]
-    p_values = np.array([effects[place].p_value for place in asked])
-    for place, p in zip(asked, step_up(p_values, definition.correction), strict=True):
-        adjusted[place] = dataclasses.replace(effects[place], p_adjusted=float(p))
-    return adjusted
-
-
-def step_up(p_values: Floats, correction: str) -> Floats:
-    """Adjust p-values by Hochberg ("fwer") or Benjamini-Hochberg ("fdr"), both step-up.
-
-        p_(i) -> min over j >= i of c_j p_(j),  c_j = m - j + 1 (Hochberg), m / j (B-H)
-
-    >>> step_up(np.array([0.01, 0.04]), "fdr").tolist()
-    [0.02, 0.04]
-    """
-    m = len(p_values)
-    order = np.argsort(p_values)
-    rank = np.arange(1, m + 1)
-    factor = m - rank + 1 if correction == "fwer" else m / rank
-    least = np.minimum.accumulate((factor * p_values[order])[::-1])[::-1]
-    adjusted = np.empty(m)
-    adjusted[order] = np.minimum(least, 1.0)
-    return adjusted
-
-
 def _by_segment(panel: Panel, definition: Definition, treatment: str) -> list[SegmentEffect]:
-    found = []
+    found, whole = [], _panel_of(panel, treatment)
     for place, segment in enumerate(SEGMENTS):
-        part = panel.of(panel.segment == place)
-        effects = effects_on(part, definition, part.num_days - 1, [definition.metrics[0].name])
-        own = [each for each in effects if each.treatment == treatment]
+        part = whole.of(whole.segment == place)
+        first, last = definition.metrics[0].name, part.num_days - 1
+        own = effects_on(part, definition, last, [first], [treatment])
         found.append(
             SegmentEffect(
                 segment=segment, viewers=len(part.variant), effect=own[0] if own else None
             )
         )
     return found
+
+
+def _running(panel: Panel, definition: Definition) -> list[str]:
+    return [name for name in definition.treatments if name not in panel.stopped]
+
+
+def _panel_of(panel: Panel, treatment: str) -> Panel:
+    """Return what a treatment is judged by."""
+    return panel.stopped[treatment].panel if treatment in panel.stopped else panel
+
+
+def _stopped(panel: Panel, definition: Definition, treatment: str) -> Stopped:
+    stop, day, until = panel.stopped[treatment]
+    counts = np.bincount(until.variant, minlength=len(definition.variants)).tolist()
+    order = [each.name for each in definition.variants]
+    return Stopped(
+        at_ms=stop.at_ms,
+        day=day,
+        days=until.num_days,
+        guardrail=stop.guardrail,
+        why=stop.why,
+        viewers={name: counts[order.index(name)] for name in (definition.control, treatment)},
+    )
+
+
+def _fit_of_shares(panel: Panel, definition: Definition) -> float:
+    """Return the sample ratio's p-value: of what still runs, and of each stop until it.
+
+    Nobody is newly exposed to a stopped variant, so that its number falls behind its share. The
+    least p times the number of tests (Bonferroni).
+    """
+    running = [definition.control, *_running(panel, definition)]
+    together = [(panel, running)] if len(running) > 1 else []
+    together += [(each.panel, [definition.control, name]) for name, each in panel.stopped.items()]
+    found = []
+    for part, names in together:
+        counts = np.bincount(part.variant, minlength=len(definition.variants)).tolist()
+        pairs = zip(definition.variants, counts, strict=True)
+        kept = [(count, variant.share) for variant, count in pairs if variant.name in names]
+        found.append(ratio_p_value([count for count, _ in kept], [share for _, share in kept]))
+    return min(1.0, min(found) * len(found))
 
 
 def _same_in_all(segments: Sequence[SegmentEffect], alpha: float) -> float:
@@ -257,7 +304,7 @@ def _same_in_all(segments: Sequence[SegmentEffect], alpha: float) -> float:
 def _check_enough(panel: Panel, definition: Definition) -> None:
     counts = np.bincount(panel.variant, minlength=len(definition.variants))
     for variant, count in zip(definition.variants, counts.tolist(), strict=True):
-        if count < definition.minimum_viewers:
+        if count < definition.minimum_viewers and variant.name not in panel.stopped:
             raise ExperimentError(
                 f"variant {variant.name!r} has {count:,} exposed viewers, must have >= "
                 f"minimum_viewers = {definition.minimum_viewers:,}. Wait for more, or raise its "
@@ -268,11 +315,10 @@ def _check_enough(panel: Panel, definition: Definition) -> None:
 def _check_varies(panel: Panel, definition: Definition, final: Sequence[Effect]) -> None:
     """Refuse what has nothing to be judged, or at the planned end not what was asked for."""
     asked = [goal.name for goal in definition.metrics]
-    if final and panel.num_days < definition.days:
+    running = _running(panel, definition)
+    if any(each.treatment in running for each in final) and panel.num_days < definition.days:
         return
-    left_out = {
-        name for each in definition.treatments for name in unjudged(final, definition, each)
-    }
+    left_out = {name for each in running for name in unjudged(final, definition, each)}
     if missing := [name for name in asked if name in left_out]:
         parts = ", ".join(dict.fromkeys(METRICS[name].numerator for name in missing))
         raise ExperimentError(

@@ -82,33 +82,46 @@ def metric_names(definition: Definition) -> list[str]:
 
 
 def effects_on(
-    panel: Panel, definition: Definition, day: int, names: Sequence[str]
+    panel: Panel,
+    definition: Definition,
+    day: int,
+    names: Sequence[str],
+    treatments: Sequence[str] | None = None,
 ) -> list[Effect]:
-    """Compare every treatment with control as known at the end of a day.
+    """Compare treatments with control as known at the end of a day.
 
     What cannot be said yet, for want of viewers or of variance, is left out.
+
+    Args:
+        panel: What viewers did.
+        definition: The experiment; intervals are at the level of all its comparisons.
+        day: The last one that counts, 0 = the first.
+        names: Of metrics.
+        treatments: Which; None = all. Nothing is said where control or one of them has too few.
     """
+    treatments = definition.treatments if treatments is None else treatments
+    order = [each.name for each in definition.variants]
+    compared = {name: order.index(name) for name in (definition.control, *treatments)}
     exposed = panel.since <= day
-    counts = np.bincount(panel.variant[exposed], minlength=len(definition.variants))
-    if counts.min() < definition.minimum_viewers:
+    counts = np.bincount(panel.variant[exposed], minlength=len(order))
+    if counts[list(compared.values())].min() < definition.minimum_viewers:
         return []
     totals = panel.totals(day)[:, exposed]
     variant = panel.variant[exposed]
-    order = [each.name for each in definition.variants]
     kept_of = {
         treatment: [
             name
             for name in names
             if not any(
-                is_constant(totals[:, variant == order.index(each)], METRICS[name])
+                is_constant(totals[:, variant == compared[each]], METRICS[name])
                 for each in (definition.control, treatment)
             )
         ]
-        for treatment in definition.treatments
+        for treatment in treatments
     }
     of = {
         name: aggregates(totals, panel.before[:, exposed], variant == place, names)
-        for place, name in enumerate(order)
+        for name, place in compared.items()
     }
     found = []
     for treatment, kept in kept_of.items():

@@ -1,19 +1,24 @@
 """What did each exposed viewer do, day by day, and before?
 
-    EventLog, Exposures, Definition  ->  make_panel  ->  Panel: (parts, days, viewers)
+    EventLog, Exposures, Definition, Stops  ->  make_panel  ->  Panel: (parts, days, viewers)
     Panel, day  ->  Panel.totals  ->  sums per viewer as known at the end of that day
 
 - A viewer counts from his first exposure on; who was exposed and did nothing counts with zeros,
   which only an exposure log can tell: by the events' variants he was never exposed.
 - A view that names the variant was served by it, however far behind the clock is that dated it.
+- A stopped treatment is summed a second time, with control and until the stop alone: who was
+  exposed before it, what was shown before it, on both sides. A view that names no longer the
+  variant came after it, however its clock is set.
 - Labels are those of `prepare`, with a dataset's settings where one is given: one rule of what a
   watch means.
 - What is summed before the start can only reduce variance: no variant touched it.
 
-Reads `definition`, `exposure`, `metrics`, events and labels; is read by `analysis`.
+Reads `definition`, `exposure`, `stops`, `metrics`, events and labels; is read by `analysis`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import ibis
 import ibis.expr.types as ir
@@ -27,6 +32,7 @@ from skipwise.events.read import EventLog
 from skipwise.experiments.definition import Definition
 from skipwise.experiments.exposure import Exposures
 from skipwise.experiments.metrics import PARTS
+from skipwise.experiments.stops import Stop
 from skipwise.features.known import add_known_times, clock_day_of
 from skipwise.features.steps import Steps, steps
 from skipwise.labels.bulk import label_events
@@ -60,6 +66,8 @@ class Panel:
     """(PARTS, D, V) on each day, from the first exposure on."""
     before: Floats
     """(PARTS, V) over the days before the start that reduce variance."""
+    stopped: "Mapping[str, UntilStop]" = field(default_factory=dict)
+    """By treatment that was stopped before the planned end."""
 
     @property
     def num_days(self) -> int:
@@ -71,7 +79,7 @@ class Panel:
         return add_up(self.sums[:, : day + 1])
 
     def of(self, viewers: NDArray[np.bool_]) -> "Panel":
-        """Return the panel of some viewers, (V,) bool."""
+        """Return the panel of some viewers, (V,) bool, without what was stopped."""
         return Panel(
             variant=self.variant[viewers],
             since=self.since[viewers],
@@ -79,6 +87,17 @@ class Panel:
             sums=self.sums[:, :, viewers],
             before=self.before[:, viewers],
         )
+
+
+class UntilStop(NamedTuple):
+    """A stopped treatment and control, as of the stop."""
+
+    stop: Stop
+    day: int
+    """Of the stop, 0 = the experiment's first."""
+    panel: Panel
+    """Its viewers and control's; ends with the day of the stop, or of the log where that is
+    sooner."""
 
 
 def add_up(sums: Floats) -> Floats:
@@ -98,6 +117,7 @@ def make_panel(
     exposures: Exposures,
     progress: Progress = SILENT,
     labels: LabelConfig | None = None,
+    stops: Mapping[str, Stop] | None = None,
 ) -> Panel:
     """Sum what the exposed viewers did.
 
@@ -108,14 +128,17 @@ def make_panel(
         exposures: Who was exposed to what, since when.
         progress: Who is told.
         labels: What a watch means; None = the defaults and the log's own rule.
+        stops: What was stopped, by treatment; None = nothing. After the planned end it is late.
 
     Raises:
-        ExperimentError: The log holds no event of an exposed viewer on the experiment's days.
+        ExperimentError: The log holds no event of an exposed viewer on the experiment's days, or a
+            treatment was stopped before they began.
     """
     start, zone = definition.start_day, log.description.time_zone
     names = [variant.name for variant in definition.variants]
     since = [clock_day_of(at_ms, zone) - start for at_ms in exposures.since_ms.tolist()]
     number = len(exposures.viewer_id)
+    stop_days = _days_of(stops or {}, definition, zone)
     with steps(connection, progress, 5) as made:
         exposed = pa.table(
             {
@@ -131,6 +154,13 @@ def make_panel(
         served = events.variant == events.exposed_to
         own = events.filter((events.day >= start) & (since_then | served))
         sums = _sum_by_day(own, start, definition.days, number)
+        of_variant = own.filter(own.variant.isnull() | (own.variant == own.exposed_to))
+        until = {
+            name: _sum_by_day(
+                of_variant.filter(of_variant.shown_at_ms < stop.at_ms), start, day + 1, number
+            )
+            for name, (stop, day) in stop_days.items()
+        }
         reach = definition.covariate_days
         before = add_up(_sum_by_day(events, start - reach, reach, number))
         met_before = events.filter(events.day < start).select("place").distinct().to_pyarrow()
@@ -140,13 +170,38 @@ def make_panel(
             f"first day of {definition.name!r}; it must. Check the start, or give the log "
             "of those days."
         )
-    return Panel(
+    panel = Panel(
         variant=np.array([names.index(name) for name in exposures.variant], dtype=np.int64),
         since=np.maximum(np.array(since, dtype=np.int64), 0),
         segment=_segments(before, np.asarray(met_before["place"], dtype=np.int64)),
         sums=sums,
         before=before,
     )
+    stopped = {}
+    for name, (stop, day) in stop_days.items():
+        days = np.zeros_like(sums[:, : day + 1])  # its day counts, though nobody came on it
+        days[:, : until[name].shape[1]] = until[name]
+        pair = [names.index(each) for each in (definition.control, name)]
+        met = np.isin(panel.variant, pair) & (exposures.since_ms < stop.at_ms)
+        stopped[name] = UntilStop(stop, day, replace(panel, sums=days).of(met))
+    return replace(panel, stopped=stopped)
+
+
+def _days_of(
+    stops: Mapping[str, Stop], definition: Definition, zone: str
+) -> dict[str, tuple[Stop, int]]:
+    """Return stops with their days, 0 = the first; those after the planned end are left out."""
+    found = {}
+    for name, stop in stops.items():
+        day = clock_day_of(stop.at_ms, zone) - definition.start_day
+        if day < 0:
+            raise ExperimentError(
+                f"{name!r} of {definition.name!r} was stopped {-day} days before {definition.start}"
+                ", its first day; a stop must come after it. Check the start, and the stop's time."
+            )
+        if day < definition.days:
+            found[name] = (stop, day)
+    return found
 
 
 def _labelled(log: EventLog, made: Steps, labels: LabelConfig | None) -> ir.Table:

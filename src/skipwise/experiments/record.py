@@ -15,7 +15,7 @@ from typing import Any
 
 import skipwise
 from skipwise.errors import ExperimentError
-from skipwise.experiments.analysis import Analysis, Plan, SegmentEffect
+from skipwise.experiments.analysis import Analysis, Plan, SegmentEffect, Stopped
 from skipwise.experiments.definition import Definition, Goal, Guardrail, Variant
 from skipwise.experiments.effects import Effect
 from skipwise.experiments.verdict import judge
@@ -96,6 +96,7 @@ def _analysis(held: Mapping[str, Any]) -> Analysis:
         heterogeneity_p_value={
             name: math.nan if p is None else p for name, p in held["heterogeneity_p_value"].items()
         },
+        stopped={name: Stopped(**each) for name, each in held.get("stopped", {}).items()},
     )
 
 

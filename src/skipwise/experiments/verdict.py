@@ -6,16 +6,17 @@
 - A guardrail stops an experiment only when the whole always-valid interval lies beyond what it
   tolerates: so it may be asked every day.
 - Before the planned end only the always-valid interval speaks.
+- Of a stopped treatment the always-valid interval as of its stop speaks, then and ever after.
 - What cannot be judged yet is named, and keeps nobody from judging the rest.
 
 Reads `analysis` and `definition`; is read by the report and the command line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from skipwise.experiments.analysis import Analysis, unjudged
+from skipwise.experiments.analysis import Analysis, Stopped, unjudged
 from skipwise.experiments.definition import Definition, Guardrail
 from skipwise.experiments.effects import Effect
 from skipwise.experiments.metrics import METRICS
@@ -23,7 +24,9 @@ from skipwise.experiments.metrics import METRICS
 RATIO_ALARM = 0.001
 """A sample ratio less likely than this by chance is an alarm; looked at daily, so strict."""
 
-Decision = Literal["distrust", "stop", "keep running", "better", "worse", "no difference shown"]
+Decision = Literal[
+    "distrust", "stop", "stopped", "keep running", "better", "worse", "no difference shown"
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,8 @@ class Verdict:
     treatment: str
     decision: Decision
     words: str
+    guardrail: str = ""
+    """The metric it stops by; empty where it does not."""
 
 
 def judge(analysis: Analysis, definition: Definition) -> list[Verdict]:
@@ -51,8 +56,13 @@ def breach(effect: Effect, rail: Guardrail) -> bool:
 def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Verdict:
     left_out = unjudged(analysis.effects, definition, treatment)
 
-    def verdict(decision: Decision, words: str) -> Verdict:
-        return Verdict(treatment=treatment, decision=decision, words=words + _not_judged(left_out))
+    def verdict(decision: Decision, words: str, guardrail: str = "") -> Verdict:
+        return Verdict(
+            treatment=treatment,
+            decision=decision,
+            words=words + _not_judged(left_out),
+            guardrail=guardrail,
+        )
 
     if analysis.ratio_p_value < RATIO_ALARM:
         return verdict(
@@ -62,28 +72,34 @@ def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Ve
             "then start anew under another name.",
         )
     own = {each.metric: each for each in analysis.effects if each.treatment == treatment}
+    if treatment in analysis.stopped:
+        stop = analysis.stopped[treatment]
+        return verdict("stopped", _words_of_stop(stop, own, definition), stop.guardrail)
     for rail in definition.guardrails:
         if rail.name in own and breach(own[rail.name], rail):
-            return verdict(
-                "stop",
-                f"Stop: {METRICS[rail.name].words} is worse by more than the tolerated "
-                f"{rail.worse_by_at_most:.1%}: {_words_of(own[rail.name], always=True)}.",
-            )
+            words = f"Stop: {METRICS[rail.name].words} {_broken(own[rail.name], rail)}."
+            return verdict("stop", words, rail.name)
+    return verdict(*_judge_first(own, analysis, definition))
+
+
+def _judge_first(
+    own: Mapping[str, Effect], analysis: Analysis, definition: Definition
+) -> tuple[Decision, str]:
+    """Judge a treatment by the metric that the experiment is about."""
     name = definition.metrics[0].name
     if name not in own:
-        day = f"day {analysis.days} of {definition.days}"
-        return verdict("keep running", f"Keep running: it is {day}.")
+        return "keep running", f"Keep running: it is day {analysis.days} of {definition.days}."
     first = own[name]
     if analysis.days < definition.days:
-        return verdict(*_judge_early(first, analysis, definition))
+        return _judge_early(first, analysis, definition)
     if first.p_adjusted < definition.alpha:
         decision: Decision = _side(first)
-        words = f"{METRICS[first.metric].words}: {treatment} is {decision} than control by "
-        return verdict(decision, words + _words_of(first) + ".")
+        words = f"{METRICS[name].words}: {first.treatment} is {decision} than control by "
+        return decision, words + _words_of(first) + "."
     plan = analysis.plans[0]
-    return verdict(
+    return (
         "no difference shown",
-        f"No difference in {METRICS[first.metric].words} is shown: {_words_of(first)}. An effect "
+        f"No difference in {METRICS[name].words} is shown: {_words_of(first)}. An effect "
         f"of {plan.detectable:.1%} would have been found with a chance of {definition.power:.0%}; "
         "smaller ones may be there.",
     )
@@ -102,6 +118,26 @@ def _judge_early(first: Effect, analysis: Analysis, definition: Definition) -> t
         return decision, words
     words = f"Keep running: on {day} {name} is not clear yet: {_words_of(first, always=True)}."
     return "keep running", words
+
+
+def _words_of_stop(stop: Stopped, own: Mapping[str, Effect], definition: Definition) -> str:
+    """Tell when a treatment was stopped, and what is known as of then."""
+    by = f" by guardrail {stop.guardrail}" if stop.guardrail else f" ({stop.why})"
+    words = f"Stopped on day {stop.day + 1} of {definition.days}{by}; judged on {stop.judged_on}"
+    words += " up to the stop, control too."
+    rails = {rail.name: rail for rail in definition.guardrails}
+    told = ""
+    for name in dict.fromkeys((stop.guardrail, definition.metrics[0].name)):
+        if name in rails and name in own and breach(own[name], rails[name]):
+            told += f" {METRICS[name].words} {_broken(own[name], rails[name])}."
+        elif name in own:
+            told += f" {METRICS[name].words}: {_words_of(own[name], always=True)}."
+    return words + (told or " Too few viewers, or nothing that varies, to say more.")
+
+
+def _broken(effect: Effect, rail: Guardrail) -> str:
+    tolerated = f"is worse by more than the tolerated {rail.worse_by_at_most:.1%}"
+    return f"{tolerated}: {_words_of(effect, always=True)}"
 
 
 def _not_judged(names: Sequence[str]) -> str:

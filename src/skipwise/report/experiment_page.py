@@ -68,7 +68,9 @@ def _summary(
     words = [
         Words(
             text=each.words if len(verdicts) == 1 else f"{plain(each.treatment)}: {each.words}",
-            role="caution" if each.decision in ("distrust", "stop", "worse") else "plain",
+            role="caution"
+            if each.decision in ("distrust", "stop", "stopped", "worse")
+            else "plain",
         )
         for each in verdicts
     ]
@@ -77,7 +79,7 @@ def _summary(
         Fact(
             name=f"viewers in {plain(variant.name)}",
             value=f"{analysis.viewers[variant.name]:,}",
-            below=f"share {variant.share:.0%}",
+            below=f"share {variant.share:.0%}" + _stopped_on(analysis, variant.name),
         )
         for variant in definition.variants
     ]
@@ -107,10 +109,13 @@ def _effects(analysis: Analysis, definition: Definition) -> Section:
             role = ["guardrail broken" if broken else "guardrail holds"]
         rows.append(
             (
-                Cell(text=metric.words, below="\n".join([plain(each.treatment), *role])),
+                Cell(
+                    text=metric.words,
+                    below="\n".join([plain(each.treatment) + _judged_on(analysis, each), *role]),
+                ),
                 number_text(each.control_mean * metric.per, 4),
                 number_text(each.treatment_mean * metric.per, 4),
-                _effect_cell(each, definition.alpha),
+                _effect_cell(each, definition.alpha, stopped=each.treatment in analysis.stopped),
                 _percent_range(*each.always_relative),
                 _p_text(each.p_value),
                 _p_text(each.p_adjusted),
@@ -125,12 +130,28 @@ def _effects(analysis: Analysis, definition: Definition) -> Section:
         "p",
         "p, corrected",
     )
-    table = Table(caption="Every metric at the last day", head=head, rows=tuple(rows))
+    caption = "Every metric at the last day" + (", or the stop" if analysis.stopped else "")
+    table = Table(caption=caption, head=head, rows=tuple(rows))
+    note = Words(
+        text="A stopped variant is judged by its viewers and control's until the stop: who was "
+        "exposed and what was shown before it. Of the intervals the always-valid one holds, for "
+        "the data decided when it was looked at; a p-value would not."
+    )
     return Section(
         anchor="effects",
         title="What did the treatment change?",
-        blocks=(_forest(analysis.effects), table),
+        blocks=(_forest(analysis.effects), table, *([note] if analysis.stopped else [])),
     )
+
+
+def _stopped_on(analysis: Analysis, variant: str) -> str:
+    stop = analysis.stopped.get(variant)
+    return "" if stop is None else f", stopped on day {stop.day + 1}"
+
+
+def _judged_on(analysis: Analysis, each: Effect) -> str:
+    stop = analysis.stopped.get(each.treatment)
+    return "" if stop is None else f"\nstopped on day {stop.day + 1}, judged on {stop.judged_on}"
 
 
 def _forest(effects: Sequence[Effect]) -> Chart:
@@ -216,7 +237,12 @@ def _by_segment(analysis: Analysis, definition: Definition) -> Section:
     words = []
     for treatment, found in analysis.segments.items():
         for part in found:
-            effect = DASH if part.effect is None else _effect_cell(part.effect, definition.alpha)
+            stopped = treatment in analysis.stopped
+            effect = (
+                DASH
+                if part.effect is None
+                else _effect_cell(part.effect, definition.alpha, stopped=stopped)
+            )
             rows.append((f"{part.segment} [{plain(treatment)}]", f"{part.viewers:,}", effect))
         p = analysis.heterogeneity_p_value[treatment]
         said = (
@@ -273,11 +299,11 @@ def _how(analysis: Analysis, definition: Definition) -> Section:
     return Section(anchor="how", title="How sure could it be?", blocks=(table, Words(text=text)))
 
 
-def _effect_cell(each: Effect, alpha: float) -> Cell:
+def _effect_cell(each: Effect, alpha: float, *, stopped: bool) -> Cell:
     tone: Tone = ""
     words = _percent_range(each.relative_low, each.relative_high)
     p = each.p_value if math.isnan(each.p_adjusted) else each.p_adjusted
-    if p < alpha:
+    if (each.always_low > 0 or each.always_high < 0) if stopped else p < alpha:
         up = each.effect > 0
         tone = "good" if up == (METRICS[each.metric].better == "up") else "bad"
         words += "\nbetter" if tone == "good" else "\nworse"

@@ -190,7 +190,9 @@ def model_document(engine: Engine, takeover: Takeover | None, request_id: str) -
         trial=None if takeover is None else _trial(line_up, takeover.judgement),
         told=tuple(ToldOfModel(t.at_ms, t.what, t.run, t.why) for t in line_up.told),
         refused=engine.problems.get(PROBLEM),
-        stopped={} if engine.variants is None else engine.variants.stopped,
+        stopped={}
+        if engine.variants is None
+        else {name: stop.why for name, stop in engine.variants.stopped.items()},
     )
 
 

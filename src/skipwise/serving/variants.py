@@ -4,6 +4,7 @@
     Definition, Store  ->  begin  ->  its shares and salt are remembered; others are refused
                            check_begun  ->  the same refusal, for who only watches
     document `experiment`  ->  Variants.heed  ->  a stopped variant's viewers go to control
+                               stops_of       ->  when each was stopped, for who analyses
     a slate under a variant's name  ->  Variants.exposing  ->  his exposure, noted once
 
 - Assignment is that of `experiments`, so whoever analyses the log finds the same.
@@ -22,6 +23,7 @@ import msgspec
 from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition
+from skipwise.experiments.stops import Stop
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.serving.exposing import Exposing
 from skipwise.serving.line_up import Models
@@ -40,8 +42,8 @@ class Stops(msgspec.Struct, frozen=True):
     experiment: str
     key: str
     """`assignment_key`: a changed experiment of the same name is another."""
-    stopped: dict[str, str]
-    """Variant -> why."""
+    stopped: dict[str, Stop]
+    """By variant."""
 
 
 @dataclass(slots=True)
@@ -52,8 +54,8 @@ class Variants:
     models: Mapping[str, Served]
     weights: Mapping[str, ScoreWeights]
     exposing: Exposing
-    stopped: dict[str, str] = field(default_factory=dict)
-    """Variant -> why."""
+    stopped: dict[str, Stop] = field(default_factory=dict)
+    """By variant."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -70,9 +72,7 @@ class Variants:
 
     def heed(self, document: bytes) -> None:
         """Take over what was stopped, where it is of this experiment."""
-        held = msgspec.json.decode(document, type=Stops)
-        if (held.experiment, held.key) == (self.definition.name, self.definition.assignment_key):
-            self.stopped = held.stopped
+        self.stopped = _of(self.definition, document) or self.stopped
 
 
 def open_variants(definition: Definition, models: Models) -> Variants:
@@ -130,21 +130,44 @@ def check_begun(store: Store, definition: Definition) -> bool:
     return held is not None
 
 
-def stop(store: Store, definition: Definition, variant: str, why: str) -> None:
+def stop(
+    store: Store, definition: Definition, variant: str, at_ms: int, *, guardrail: str, why: str
+) -> None:
     """Let no more viewers have a variant, on every server of this state.
+
+    Args:
+        store: The servers' state.
+        definition: The experiment.
+        variant: Which; one that was stopped before stays so, as of then.
+        at_ms: Now, UTC ms.
+        guardrail: The metric that broke.
+        why: In words.
+
+    Raises:
+        StateError: The state is out of reach.
+    """
+    key = definition.assignment_key
+    new = {variant: Stop(definition.name, key, variant, at_ms, guardrail, why)}
+    stops = Stops(definition.name, key, new | stops_of(store, definition))
+    notice = pack_line(DocumentChanged(EXPERIMENT_DOCUMENT))
+    store.put(EXPERIMENT_DOCUMENT, msgspec.json.encode(stops), notice)
+
+
+def stops_of(store: Store, definition: Definition) -> dict[str, Stop]:
+    """Return which variants of an experiment were stopped, as a state knows it.
 
     Raises:
         StateError: The state is out of reach.
     """
     held = store.get(EXPERIMENT_DOCUMENT)
-    stopped = {variant: why}
-    if held is not None:
-        before = msgspec.json.decode(held.value, type=Stops)
-        if (before.experiment, before.key) == (definition.name, definition.assignment_key):
-            stopped = before.stopped | stopped
-    stops = Stops(definition.name, definition.assignment_key, stopped)
-    notice = pack_line(DocumentChanged(EXPERIMENT_DOCUMENT))
-    store.put(EXPERIMENT_DOCUMENT, msgspec.json.encode(stops), notice)
+    return {} if held is None else _of(definition, held.value)
+
+
+def _of(definition: Definition, document: bytes) -> dict[str, Stop]:
+    """Return the stops of a document; none where it is another experiment's."""
+    held = msgspec.json.decode(document, type=Stops)
+    own = (held.experiment, held.key) == (definition.name, definition.assignment_key)
+    return held.stopped if own else {}
 
 
 @lru_cache(maxsize=100_000)
