@@ -3,14 +3,19 @@
 import dataclasses
 import shutil
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
+from torch import Tensor, nn
 
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
+from skipwise.model.curve import NUM_HAZARDS, WatchCurve, share_lost
 from skipwise.model.request import Array
 from skipwise.serving.engine import Engine
 from skipwise.serving.models import Served, prove
@@ -62,6 +67,33 @@ def test_it_predicts_what_the_eager_network_does_whatever_the_sizes(
                 assert (one.predictions or {})[name] == pytest.approx(chance, rel=1e-5, abs=1e-5)
     _refuses_what_differs(onnx.models.every()[0], eager.models.every()[0], onnx)
     store.close()
+
+
+def test_a_curve_that_hardly_falls_is_as_exact_as_the_eager_one(tmp_path: Path) -> None:
+    """Where a viewer leaves a bin one time in a thousand, 1 - exp(-x) must keep its digits."""
+    outputs = torch.linspace(-9, -4, 40 * NUM_HAZARDS).view(40, NUM_HAZARDS)
+    asked = outputs, torch.linspace(5, 300, 40)
+    eager, exact = _Curve()(*asked), _Curve()(*(each.double() for each in asked))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.onnx.export(_Curve().eval(), asked, dynamo=True, verbose=False)
+    assert program is not None
+    program.save(str(tmp_path / "curve.onnx"))
+    session = onnxruntime.InferenceSession(str(tmp_path / "curve.onnx"))
+    names = (each.name for each in session.get_inputs())
+    fed = {name: tensor.numpy() for name, tensor in zip(names, asked, strict=True)}
+    for run, ours, true in zip(session.run(None, fed), eager, exact, strict=True):
+        np.testing.assert_allclose(ours, true, rtol=3e-6)
+        np.testing.assert_allclose(run, true, rtol=3e-6)
+
+
+class _Curve(nn.Module):
+    """What a ranking asks of a curve: expected seconds, and the share lost in a second."""
+
+    def forward(self, outputs_MK: Tensor, duration_s_M: Tensor) -> tuple[Tensor, Tensor]:
+        curve = WatchCurve.from_outputs(outputs_MK, duration_s_M)
+        lost = share_lost(-curve.log_survival(torch.ones_like(duration_s_M)))
+        return curve.expected_watch_s(400.0), lost
 
 
 def _refuses_what_differs(served: Served, reference: Served, engine: Engine) -> None:

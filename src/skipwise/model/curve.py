@@ -158,4 +158,13 @@ def _edges(dtype: torch.dtype, device: torch.device) -> Tensor:
 def _mean_decay(drop: Tensor) -> Tensor:
     """Return (1 - exp(-x)) / x, 1 at x = 0: the mean of a decaying exponential over a unit."""
     safe = drop.clamp(min=1e-6)
-    return -torch.expm1(-safe) / safe
+    return share_lost(safe) / safe
+
+
+def share_lost(drop: Tensor) -> Tensor:
+    """Return 1 - exp(-x) for x >= 0, as tanh(x / 2) * (1 + exp(-x)).
+
+    Exact for small x too, and of operators that ONNX has: it has no expm1, and exp(-x) - 1 in its
+    place loses all but the first digits.
+    """
+    return torch.tanh(drop / 2) * (1 + torch.exp(-drop))

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.errors import SettingError
-from skipwise.model.curve import NUM_HAZARDS, WatchCurve
+from skipwise.model.curve import NUM_HAZARDS, WatchCurve, share_lost
 from skipwise.model.experts import MIXERS, GroupExperts, SharedFeatures
 from skipwise.model.watch_heads import WATCH_HEADS
 from skipwise.settings import check_choice, check_setting
@@ -308,4 +308,4 @@ def _logit(probability: float) -> float:
 def _logit_of_log(log_probability: Tensor) -> Tensor:
     """Turn log p into log(p / (1 - p)), p kept inside [1e-6, 1 - 1e-6]."""
     inside = log_probability.clamp(-13.8, -1e-6)
-    return inside - torch.log(-torch.expm1(inside))
+    return inside - torch.log(share_lost(-inside))

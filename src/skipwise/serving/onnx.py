@@ -45,7 +45,7 @@ FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
     "rank": RankForm,
     "find": FindForm,
 }
-_WRITTEN_BY = 4
+_WRITTEN_BY = 5
 """Grows when the forms change, so that a run exported before is exported anew."""
 _SLOWER_FUSED = ["SkipLayerNormFusion"]
 """A sum and its norm in one are slower than one after the other: a ranking 3.4 ms, without 3.1."""
