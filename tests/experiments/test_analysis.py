@@ -17,7 +17,7 @@ from skipwise.experiments.effects import Effect, always_alpha, effects_on
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import Panel
 from skipwise.experiments.sequence import half_widths
-from skipwise.experiments.verdict import RATIO_ALARM, judge
+from skipwise.experiments.verdict import RATIO_ALARM, breach, holds, judge
 from skipwise.report.experiment_page import write_experiment_page
 from tests.experiments.planted import (
     DEFINITION,
@@ -215,6 +215,30 @@ def test_the_verdict_says_what_to_do() -> None:
     assert decision(same, dataclasses.replace(longer, guardrails=rail)) == "keep running"
     loose = (Guardrail(name="watch_per_view", worse_by_at_most=0.9),)
     assert decision(worse, dataclasses.replace(longer, guardrails=loose)) == "worse"
+
+
+def test_a_guardrail_that_nothing_breaks_is_not_thereby_shown_to_hold() -> None:
+    rng = np.random.default_rng(7)
+    better = made_panel(rng, viewers=600, lift=0.6)
+    small = made_panel(rng, viewers=60)
+
+    def shown(panel: Panel, tolerated: float) -> tuple[bool, bool, str]:
+        rail = Guardrail(name="watch_per_view", worse_by_at_most=tolerated)
+        definition = dataclasses.replace(WEEK, guardrails=(rail,))
+        analysis = analyse(panel, definition)
+        effect = next(each for each in analysis.effects if each.metric == rail.name)
+        return breach(effect, rail), holds(effect, rail), judge(analysis, definition)[0].words
+
+    assert shown(better, 0.05)[:2] == (False, True)
+    assert "not shown to hold" not in shown(better, 0.05)[2]
+    assert shown(small, 0.02)[:2] == (False, False)
+    worse = dataclasses.replace(better, variant=1 - better.variant)
+    assert shown(worse, 0.05)[:2] == (True, False)
+    fewer = (Guardrail(name="glance_rate", worse_by_at_most=0.0001),)
+    definition = dataclasses.replace(WEEK, guardrails=fewer)
+    (verdict,) = judge(analyse(better, definition), definition)
+    assert verdict.decision == "better"
+    assert "not shown to hold either: skip rate (glances per view) (tolerated" in verdict.words
 
 
 def test_a_difference_between_groups_is_seen_only_where_it_is() -> None:

@@ -53,6 +53,17 @@ def breach(effect: Effect, rail: Guardrail) -> bool:
     return high < -rail.worse_by_at_most
 
 
+def holds(effect: Effect, rail: Guardrail) -> bool:
+    """Whether a metric is shown to be worse by no more than a guardrail tolerates, at every look.
+
+    Neither this nor `breach` while the always-valid interval reaches past what is tolerated.
+    """
+    low, high = effect.always_relative
+    if METRICS[rail.name].better == "down":
+        return high <= rail.worse_by_at_most
+    return low >= -rail.worse_by_at_most
+
+
 def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Verdict:
     left_out = unjudged(analysis.effects, definition, treatment)
 
@@ -79,7 +90,8 @@ def _judge_one(analysis: Analysis, definition: Definition, treatment: str) -> Ve
         if rail.name in own and breach(own[rail.name], rail):
             words = f"Stop: {METRICS[rail.name].words} {_broken(own[rail.name], rail)}."
             return verdict("stop", words, rail.name)
-    return verdict(*_judge_first(own, analysis, definition))
+    decision, words = _judge_first(own, analysis, definition)
+    return verdict(decision, words + (_open_rails(own, definition) if decision == "better" else ""))
 
 
 def _judge_first(
@@ -138,6 +150,16 @@ def _words_of_stop(stop: Stopped, own: Mapping[str, Effect], definition: Definit
 def _broken(effect: Effect, rail: Guardrail) -> str:
     tolerated = f"is worse by more than the tolerated {rail.worse_by_at_most:.1%}"
     return f"{tolerated}: {_words_of(effect, always=True)}"
+
+
+def _open_rails(own: Mapping[str, Effect], definition: Definition) -> str:
+    """Name the guardrails that nothing says are kept: what is better may still break them."""
+    told = ", ".join(
+        f"{METRICS[rail.name].words} (tolerated {rail.worse_by_at_most:.1%})"
+        for rail in definition.guardrails
+        if rail.name in own and not holds(own[rail.name], rail)
+    )
+    return f" Not broken, but not shown to hold either: {told}." if told else ""
 
 
 def _not_judged(names: Sequence[str]) -> str:

@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from skipwise.experiments.analysis import Analysis
-from skipwise.experiments.definition import Definition
+from skipwise.experiments.definition import Definition, Guardrail
 from skipwise.experiments.effects import Effect, metric_names
 from skipwise.experiments.metrics import METRICS
-from skipwise.experiments.verdict import RATIO_ALARM, Verdict, breach
+from skipwise.experiments.verdict import RATIO_ALARM, Verdict, breach, holds
 from skipwise.report.blocks import Block, Cell, Chart, Fact, Facts, Row, Section, Table, Tone, Words
 from skipwise.report.cells import DASH, number_text
 from skipwise.report.drawing import FAINT, INK, MUTED, OURS, SECOND, draw, small_multiples
@@ -98,6 +98,15 @@ def _summary(
     return Section(anchor="verdict", title="Verdict", blocks=tuple(blocks))
 
 
+def _guardrail_words(effect: Effect, rail: Guardrail) -> str:
+    if breach(effect, rail):
+        return "guardrail broken"
+    tolerated = f"{rail.worse_by_at_most:.1%} worse"
+    if holds(effect, rail):
+        return f"guardrail holds: not {tolerated}"
+    return f"guardrail open: up to {tolerated} is tolerated, neither more nor less is shown"
+
+
 def _effects(analysis: Analysis, definition: Definition) -> Section:
     rails = {rail.name: rail for rail in definition.guardrails}
     rows: list[Row] = []
@@ -105,8 +114,7 @@ def _effects(analysis: Analysis, definition: Definition) -> Section:
         metric = METRICS[each.metric]
         role = []
         if each.metric in rails:
-            broken = breach(each, rails[each.metric])
-            role = ["guardrail broken" if broken else "guardrail holds"]
+            role = [_guardrail_words(each, rails[each.metric])]
         rows.append(
             (
                 Cell(
