@@ -36,6 +36,21 @@ def test_trees_learn_a_planted_rule_and_not_a_shuffled_one() -> None:
     assert auc(truth, chance) == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_chances_of_a_rare_label_keep_their_level() -> None:
+    """One in 500, told by nothing: a bar that says a hundredth of it would be no bar."""
+    random = np.random.default_rng(0)
+    train, test = random.normal(size=(2, 20_000, 4)).astype(np.float32)
+    label = (random.random(20_000) < 1 / 500).astype(np.int8)
+
+    def level(**words: float) -> float:
+        settings = TreeSettings(num_trees=250, **words)  # type: ignore[arg-type]
+        chances = lightgbm_baseline(train, label, test, seed=0, settings=settings)
+        return float(chances.mean() / label.mean())
+
+    assert 0.8 < level() < 1.25
+    assert level(min_variance_in_leaf=0.0, l2=0.0) < 0.5
+
+
 def test_unknown_labels_teach_nothing() -> None:
     train, label = planted(0)
     gaps = np.where(np.arange(1500) < 300, -1, label).astype(np.int8)

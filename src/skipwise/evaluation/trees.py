@@ -36,6 +36,12 @@ class TreeSettings:
     """Leaves of one tree."""
     min_rows_in_leaf: int = 100
     """Large: rows of one viewer are alike, and leaves must not be one viewer."""
+    min_variance_in_leaf: float = 10.0
+    """p (1 - p) summed over a leaf's rows: of a rare label, about the positives expected there.
+    With fewer, leaves that saw none drift off by a step a tree, and chances come out 1,000 times
+    too low."""
+    l2: float = 10.0
+    """Weight of a leaf's squared output."""
     feature_share: float = 0.7
     """Share of the features each tree may use."""
     num_threads: int = 1
@@ -45,6 +51,8 @@ class TreeSettings:
         check_setting("learning_rate", self.learning_rate, above=0, at_most=1)
         check_setting("num_leaves", self.num_leaves, at_least=2, at_most=10_000)
         check_setting("min_rows_in_leaf", self.min_rows_in_leaf, at_least=1)
+        check_setting("min_variance_in_leaf", self.min_variance_in_leaf, at_least=0)
+        check_setting("l2", self.l2, at_least=0)
         check_setting("feature_share", self.feature_share, above=0, at_most=1)
         check_setting("num_threads", self.num_threads, at_least=1, at_most=1024)
 
@@ -84,6 +92,8 @@ def lightgbm_baseline(
         "learning_rate": settings.learning_rate,
         "num_leaves": settings.num_leaves,
         "min_data_in_leaf": settings.min_rows_in_leaf,
+        "min_sum_hessian_in_leaf": settings.min_variance_in_leaf,
+        "lambda_l2": settings.l2,
         "feature_fraction": settings.feature_share,
         "num_threads": settings.num_threads,
         "seed": seed,
