@@ -160,8 +160,10 @@ def test_videos_of_unknown_duration_are_no_bucket(label: Labeller) -> None:
 
 
 @given(log=random_logs())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_small_logs_agree_with_plain_loops(label: Labeller, log: list[Row]) -> None:
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_small_logs_agree_with_plain_loops_and_with_one_by_one(
+    label: Labeller, log: list[Row]
+) -> None:
     found = label(log)
     assert len(found) == len(log)
     for event, labelled in zip(log, found, strict=True):
@@ -169,18 +171,11 @@ def test_small_logs_agree_with_plain_loops(label: Labeller, log: list[Row]) -> N
             for column, p in zip(THRESHOLDS, (0.5, 0.6), strict=True):
                 assert_close(labelled[column], looped_threshold(log, event, p))
             assert_close(labelled["watch_rank"], looped_rank(log, event))
+    assert_bulk_equals_live(found, CONFIG, range(len(log)))
 
 
 @given(log=random_logs())
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_small_logs_are_labelled_alike_in_bulk_and_one_by_one(
-    label: Labeller, log: list[Row]
-) -> None:
-    assert_bulk_equals_live(label(log), CONFIG, range(len(log)))
-
-
-@given(log=random_logs())
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_future_cannot_change_the_past(label: Labeller, log: list[Row]) -> None:
     """Other watches from day 12 on leave everything before alone, and day 12's thresholds."""
     later = [event | {"watch_ms": (event["watch_ms"] or 0) + 7000} for event in log]
