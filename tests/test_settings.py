@@ -223,3 +223,18 @@ def test_a_training_setting_is_refused_wherever_it_lies(word: str, says: str) ->
     words = [word, "model.encoder.heads=4"] if word.startswith("model.width") else [word]
     with pytest.raises(SettingError, match=says if "width" not in word else "not a multiple"):
         apply_settings(preset("small"), parse_overrides(words))
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("motor.car.engine.power=3", "engine.power"),  # groups around it that are not there
+        ("power=3", "engine.power"),  # its group left out
+        ("powr=3", "engine.power"),
+        ("dors=3", "doors"),
+        ("engine.powr=3", "power"),
+    ],
+)
+def test_the_nearest_key_is_found_in_the_groups_too(word: str, meant: str) -> None:
+    with pytest.raises(SettingError, match=f"Did you mean '{meant}'"):
+        apply_settings(Car(), parse_overrides([word]))

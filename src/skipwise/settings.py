@@ -15,7 +15,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -133,10 +133,12 @@ def apply_settings(start: Settings, changes: Mapping[str, Any], *, prefix: str =
         changes: Nested values, as from `read_settings_file` or `parse_overrides`.
         prefix: Where this dataclass sits, for messages.
 
+    A field with `metadata={"set_in_files": False}` is no setting: its owner fills it in.
+
     Raises:
         SettingError: Unknown key, wrong type, or a value its owner refuses.
     """
-    fields = {field.name: field for field in dataclasses.fields(start)}  # type: ignore[arg-type]
+    fields = _fields_of(start)
     hints = typing.get_type_hints(type(start))
     values: dict[str, Any] = {}
     for key, value in changes.items():
@@ -144,7 +146,7 @@ def apply_settings(start: Settings, changes: Mapping[str, Any], *, prefix: str =
         if key not in fields:
             raise SettingError(
                 f"{name} is not a setting; {prefix.rstrip('.') or 'this level'} has "
-                f"{', '.join(fields)}.{nearest(key, fields)} Name one of these."
+                f"{', '.join(fields)}.{_meant(start, key, value, prefix)} Name one of these."
             )
         current = getattr(start, key)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
@@ -161,6 +163,44 @@ def apply_settings(start: Settings, changes: Mapping[str, Any], *, prefix: str =
 def settings_to_dict(settings: Any) -> dict[str, Any]:
     """Turn a settings dataclass into nested plain values that JSON can hold."""
     return dataclasses.asdict(settings)
+
+
+def _fields_of(settings: Any) -> list[str]:
+    return [
+        field.name
+        for field in dataclasses.fields(settings)
+        if field.metadata.get("set_in_files", True)
+    ]
+
+
+def _meant(start: Any, key: str, value: Any, prefix: str) -> str:
+    """Say which key was probably meant: of this level, or of a group by its last part."""
+    words = [key]
+    while isinstance(value, Mapping) and value:
+        word, value = next(iter(value.items()))
+        words.append(str(word))
+    known = {name: name.rpartition(".")[2] for name in _keys_of(start)}
+    same = [name for name, last in known.items() if last == words[-1]]
+    if same and (len(same) == 1 or len(words) > 1):
+        group = ".".join(words[:-1])
+        close = max(same, key=lambda name: difflib.SequenceMatcher(None, name, group).ratio())
+        return f" Did you mean {prefix + close!r}?"
+    at_this_level = nearest(key, _fields_of(start))
+    if at_this_level:
+        return at_this_level
+    near = difflib.get_close_matches(words[-1], known.values(), n=1, cutoff=0.8)
+    found = [name for name, last in known.items() if [last] == near]
+    return f" Did you mean {prefix + found[0]!r}?" if found else ""
+
+
+def _keys_of(settings: Any) -> Iterator[str]:
+    """Name every setting, those of groups as group.key."""
+    for name in _fields_of(settings):
+        value = getattr(settings, name)
+        if dataclasses.is_dataclass(value):
+            yield from (f"{name}.{key}" for key in _keys_of(value))
+        else:
+            yield name
 
 
 def _toml_value(text: str) -> Any:

@@ -299,3 +299,58 @@ def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:
 )
 def test_help_shows_an_example(command: str) -> None:
     assert f"Example: skipwise {command}" in told(command, "--help").stdout
+
+
+SPLIT = """
+name = "split"
+start = 2024-03-08
+minimum_viewers = 2
+variants = [
+    { name = "control", share = 0.5, model = "run" },
+    { name = "skip-more", share = 0.5, model = "MODEL", score = "w.json" },
+]
+metrics = [{ name = "watch_per_viewer" }]
+"""
+
+
+def checked(folder: Path, weights: str, model: str = "run") -> subprocess.CompletedProcess[str]:
+    """`experiment check` of two variants, of which the second has these weights."""
+    (folder / "w.json").write_text(weights)
+    (folder / "split.toml").write_text(SPLIT.replace("MODEL", model))
+    return told("experiment", "check", folder / "split.toml")
+
+
+def test_an_experiment_is_ready_only_where_each_variant_could_be_served(
+    job: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(job / "run", tmp_path / "run")
+    well = checked(tmp_path, '{"glance_power": 4}')
+    assert well.returncode == 0, well.stderr
+    assert "split: ready" in well.stdout
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    description = json.loads((tmp_path / "other" / "run.json").read_text())
+    description["dataset"]["time_zone"] = "Asia/Tokyo"
+    (tmp_path / "other" / "run.json").write_text(json.dumps(sealed(description)))
+    shutil.copytree(tmp_path / "run", tmp_path / "changed")
+    (tmp_path / "changed" / "run.json").write_text(json.dumps(description | {"x": 1}))
+    shutil.copytree(tmp_path / "run", tmp_path / "old")
+    (tmp_path / "old" / "run.json").write_text(json.dumps({"format_version": 1}))
+    silent = {"watch_power": 0, "glance_power": 0, "negative_power": 0}
+    goods = ("effective", "long", "finished", "click", "like", "follow", "comment", "share")
+    silent_too = json.dumps(silent | {name: {"power": 0} for name in goods})
+    for weights, model, why in (
+        ('{"skip_power": 4}', "run", "skip_power is not a setting"),
+        ('{"glance_power": -4}', "run", "glance_power = -4, must be >= 0"),
+        ("", "run", "cannot be read as JSON"),
+        (silent_too, "run", "give no power to any"),
+        ("{}", "nowhere", "is not a trained run"),
+        ("{}", "other", "trained by other rules"),
+        ("{}", "changed", "does not fit the checksum"),
+        ("{}", "old", "format version 1, must be"),
+    ):
+        refused = checked(tmp_path, weights, model)
+        said = refused.stderr.replace("\n", " ")
+        assert refused.returncode == 2, why
+        assert why in said
+        assert "variant 'skip-more'" in said
+        assert ("w.json" if model == "run" else model) in said

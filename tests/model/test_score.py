@@ -110,13 +110,14 @@ def test_overrides_reach_a_reward() -> None:
 )
 def test_wrong_weights_are_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(SettingError, match=said):
+    with pytest.raises(SettingError, match=said) as refused:
         load_score_weights(tmp_path / name)
+    assert name in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["score.json", "score.toml"])
 def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingError, match=f"{name} does not exist"):
+    with pytest.raises(SettingError, match=f"{name} does not exist; score weights"):
         load_score_weights(tmp_path / name)
 
 

@@ -23,7 +23,7 @@ from skipwise.cli.serving import check_serving_installed
 from skipwise.errors import ExperimentError, SettingError
 from skipwise.events.read import read_log
 from skipwise.experiments.assignment import assign
-from skipwise.experiments.definition import Definition, check_models, read_definition
+from skipwise.experiments.definition import Definition, read_definition
 from skipwise.experiments.exposure import ExposureLog, exposure_log_in, read_exposures
 from skipwise.experiments.stops import read_stops, stops_in
 from skipwise.features.dataset import Dataset
@@ -35,7 +35,7 @@ DefinitionPath = Annotated[
 
 def check_command(
     definition: DefinitionPath,
-    models: Annotated[bool, typer.Option(help="Look whether models and scores are there.")] = True,
+    models: Annotated[bool, typer.Option(help="Read every model and score.")] = True,
 ) -> None:
     """Check a definition before anyone is exposed.
 
@@ -43,11 +43,15 @@ def check_command(
     """
     read = read_definition(definition)
     if models:
-        check_models(read)
-    rows = [(each.name, f"{each.share:.2%}", each.model, each.score) for each in read.variants]
-    open_console().print(
-        draw_table(f"{read.name}: ready", ("variant", "share", "model", "score"), rows)
-    )
+        from skipwise.serving.readiness import check_ready
+
+        check_ready(read)
+    rows = [
+        (each.name, f"{each.share:.2%}", each.model, each.score or "default weights")
+        for each in read.variants
+    ]
+    title = f"{read.name}: ready" if models else f"{read.name}: well-formed, models not read"
+    open_console().print(draw_table(title, ("variant", "share", "model", "score"), rows))
 
 
 def assign_command(

@@ -15,7 +15,7 @@ import typer
 from skipwise.cli.arguments import settings_from
 from skipwise.cli.console import ConsoleProgress, open_console
 from skipwise.cli.serving import check_serving_installed
-from skipwise.experiments.definition import check_models, read_definition
+from skipwise.experiments.definition import read_definition
 
 
 def loop_command(
@@ -35,9 +35,10 @@ def loop_command(
     """
     check_serving_installed()
     from skipwise.loop.closed import loop_settings, run_closed_loop
+    from skipwise.serving.readiness import check_ready
 
     read = read_definition(definition)
-    check_models(read)
+    check_ready(read)
     facts = run_closed_loop(
         world,
         data,

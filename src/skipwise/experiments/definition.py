@@ -24,6 +24,8 @@ from skipwise.storage import json_checksum
 
 PARTS_OF_ALL = 10_000
 """Shares are whole numbers of these."""
+STOPPED = "stopped"
+"""Under this name viewers of a variant that was stopped are answered; no variant has it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +83,7 @@ class Definition:
     metrics: tuple[Goal, ...] = ()
     """The first is the one the experiment is about."""
     guardrails: tuple[Guardrail, ...] = ()
-    folder: Path = field(default=Path())
+    folder: Path = field(default=Path(), metadata={"set_in_files": False})
     """Where the file lies."""
 
     @property
@@ -158,25 +160,6 @@ def check_definition(definition: Definition) -> None:
     _check_metrics(definition)
 
 
-def check_models(definition: Definition) -> None:
-    """Refuse variants whose model or score is not there.
-
-    Raises:
-        ExperimentError: A RUN folder or a file of weights is missing.
-    """
-    for variant in definition.variants:
-        if not (definition.folder / variant.model / "run.json").is_file():
-            raise ExperimentError(
-                f"variant {variant.name!r} has the model {variant.model!r}, which is no RUN folder "
-                f"in {definition.folder}; it must be one. Train it, or mend the path."
-            )
-        if variant.score and not (definition.folder / variant.score).is_file():
-            raise ExperimentError(
-                f"variant {variant.name!r} has the score {variant.score!r}, which is no file in "
-                f"{definition.folder}; it must be one. Write it, or mend the path."
-            )
-
-
 def _check_variants(definition: Definition) -> None:
     names = [variant.name for variant in definition.variants]
     if len(names) < 2 or len(set(names)) < len(names) or "" in names:
@@ -188,6 +171,11 @@ def _check_variants(definition: Definition) -> None:
         raise ExperimentError(
             f"control = {definition.control!r} is none of the variants {', '.join(names)}."
             f"{nearest(definition.control, names)} Name one of them as control."
+        )
+    if STOPPED in names:
+        raise ExperimentError(
+            f"a variant is named {STOPPED!r}, which says that one was stopped; it must have "
+            "another name. Rename it."
         )
     for variant in definition.variants:
         if not variant.model:

@@ -131,22 +131,11 @@ def load_score_weights(path: Path) -> ScoreWeights:
     Raises:
         SettingError: The file is missing, cannot be read, or holds an unknown key or wrong value.
     """
-    if path.suffix != ".json":
-        return apply_settings(ScoreWeights(), read_settings_file(path))
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingError(
-            f"{path} does not exist; score weights are a TOML or JSON file. Check the path."
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as problem:
-        raise SettingError(f"{path} cannot be read as JSON: {problem}. Mend that line.") from None
-    if not isinstance(values, dict):
-        raise SettingError(
-            f"{path} holds a {type(values).__name__}, must be an object of weights. "
-            'Write {"glance_power": 1.0}.'
-        )
-    return apply_settings(ScoreWeights(), values)
+        return apply_settings(ScoreWeights(), _values_in(path))
+    except SettingError as problem:
+        told = str(problem)
+        raise SettingError(told if str(path) in told else f"{path}: {told}") from None
 
 
 def save_score_weights(path: Path, weights: ScoreWeights) -> None:
@@ -161,3 +150,22 @@ def save_score_weights(path: Path, weights: ScoreWeights) -> None:
             f"{path.name} must end in .json, the form score weights are written in. Rename it."
         )
     write_json(path, settings_to_dict(weights))
+
+
+def _values_in(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise SettingError(
+            f"{path} does not exist; score weights are a TOML or JSON file. Check the path."
+        )
+    if path.suffix != ".json":
+        return read_settings_file(path)
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as problem:
+        raise SettingError(f"{path} cannot be read as JSON: {problem}. Mend that line.") from None
+    if not isinstance(values, dict):
+        raise SettingError(
+            f"{path} holds a {type(values).__name__}, must be an object of weights. "
+            'Write {"glance_power": 1.0}.'
+        )
+    return values

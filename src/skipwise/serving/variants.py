@@ -22,7 +22,7 @@ import msgspec
 
 from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
-from skipwise.experiments.definition import Definition
+from skipwise.experiments.definition import STOPPED, Definition
 from skipwise.experiments.stops import Stop
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.serving.exposing import Exposing
@@ -32,7 +32,6 @@ from skipwise.serving.state.store import Store
 from skipwise.serving.world import DocumentChanged, pack_line
 
 EXPERIMENT_DOCUMENT = "experiment"
-STOPPED = "stopped"
 _BEGUN = "begun:"
 
 
@@ -79,17 +78,11 @@ def open_variants(definition: Definition, models: Models) -> Variants:
     """Load every variant's model and score.
 
     Raises:
-        ExperimentError: A variant has the name that stopped viewers are told by.
         RunError: A model is damaged, or trained by other rules.
         SettingError: A file of weights is wrong.
     """
     loaded, weights = {}, {}
     for variant in definition.variants:
-        if variant.name == STOPPED:
-            raise ExperimentError(
-                f"a variant is named {STOPPED!r}, which says that one was stopped; it must have "
-                "another name. Rename it."
-            )
         path = definition.folder / variant.model
         loaded[variant.name] = load_model(
             path, models.world, models.dataset, models.backend, day=models.today()
