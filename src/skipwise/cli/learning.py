@@ -240,7 +240,7 @@ def show_card(card: Mapping[str, Any]) -> None:
         ("Watch time", watch_rows(card)),
         ("Slates ordered by the score, the log, chance", slate_rows(card)),
         (
-            "Against the baselines (interval clear of zero: * ahead, ! behind)",
+            "Ahead of the baselines by, 95 % intervals (clear of zero: * ahead, ! behind)",
             comparison_rows(card["baselines"]),
         ),
         (

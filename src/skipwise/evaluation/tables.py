@@ -90,13 +90,12 @@ def comparison_rows(baselines: Mapping[str, Any]) -> list[Row]:
         baselines: What `compare` returned.
 
     Returns:
-        Rows of 6 cells: objective, baseline, its AUC, and how much better ours is by AUC, GAUC and
-        log-loss; it ends in `*` where the interval is clear of zero on the good side, in `!` where
-        on the bad side.
+        Rows of 6 cells: objective, baseline, its AUC, and between which bounds ours is better by
+        AUC, GAUC and log-loss: the interval alone, for the difference does not fit beside it. It
+        ends in `*` where the interval is clear of zero on the good side, in `!` where on the bad
+        side.
     """
-    rows: list[Row] = [
-        ("objective", "baseline", "its AUC", "AUC ahead", "GAUC ahead", "log-loss less")
-    ]
+    rows: list[Row] = [("objective", "baseline", "AUC", "AUC ahead", "GAUC ahead", "log-loss less")]
     names = dict.fromkeys(
         objective for found in baselines.values() for objective in found["objectives"]
     )
@@ -157,41 +156,40 @@ def share_text(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f}%" if whole else DASH
 
 
-def difference_text(
-    figure: Mapping[str, float | None] | None, *, digits: int = 3, turned: bool = False
-) -> str:
-    """Write a difference with its sign and the larger side of its interval.
+def difference_text(figure: Mapping[str, float | None] | None, *, digits: int = 3) -> str:
+    """Write a difference with its sign and its interval, which need not be even to both sides.
 
     Args:
         figure: The difference; None where unknown.
         digits: After the point.
-        turned: Write minus the difference, for metrics of which less is better.
 
-    >>> difference_text({"value": -0.02, "low": -0.03, "high": 0.0}, turned=True)
-    '+.020 ±.020'
+    >>> difference_text({"value": 0.225, "low": 0.016, "high": 0.458})
+    '+.225 (+.016 to +.458)'
     """
     if figure is None or figure["value"] is None:
         return DASH
     value, low, high = figure["value"], figure["low"], figure["high"]
-    shown = -value if turned else value
-    text = f"{'-' if shown < 0 else '+'}{_number(abs(shown), digits)}"
-    if low is None or high is None:
-        return text
-    return f"{text} ±{_number(max(value - low, high - value), digits)}"
+    text = _number(value, digits, sign="+")
+    return text if low is None or high is None else f"{text} ({_bounds(low, high, digits)})"
 
 
 def _ahead(found: Mapping[str, Any], metric: str) -> str:
     difference = found["difference"].get(metric)
-    text = difference_text(difference, turned=metric == "log_loss")
-    if found["better"].get(metric):
-        return f"{text} *"
-    if difference is None or difference["low"] is None or difference["high"] is None:
-        return text
-    clear = difference["low"] > 0 or difference["high"] < 0
-    return f"{text} !" if clear else text
+    if difference is None or difference["value"] is None:
+        return DASH
+    low, high = difference["low"], difference["high"]
+    if low is None or high is None:
+        return DASH
+    shown = (-high, -low) if metric == "log_loss" else (low, high)
+    mark = " *" if found["better"].get(metric) else " !" if low > 0 or high < 0 else ""
+    return f"{_bounds(*shown, 3)}{mark}"
 
 
-def _number(value: float, digits: int) -> str:
-    """Write a number without the nought before its point."""
-    text = f"{value:.{digits}f}"
+def _bounds(low: float, high: float, digits: int) -> str:
+    return f"{_number(low, digits, sign='+')} to {_number(high, digits, sign='+')}"
+
+
+def _number(value: float, digits: int, sign: str = "-") -> str:
+    """Write a number without the nought before its point; what rounds to 0 has no minus."""
+    text = f"{value:{sign}z.{digits}f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 and digits else text
