@@ -71,17 +71,34 @@ def test_a_keys_file_holds_hashes_only(tmp_path: Path) -> None:
     token = add_key(path, "phone", ["feed", "events"])
     assert token not in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    holder = Keys.read(path).holder(token)
+    holder = Keys(path).holder(token)
     assert holder is not None
     assert holder.scopes == {"feed", "events"}
-    assert Keys.read(path).holder(token + "x") is None
+    assert Keys(path).holder(token + "x") is None
     with pytest.raises(SettingError, match="has a key 'phone' already"):
         add_key(path, "phone", ["feed"])
     with pytest.raises(SettingError, match="must be one of feed, events, admin"):
         add_key(path, "other", ["root"])
     path.write_text(json.dumps({"a": 1}))
     with pytest.raises(SettingError, match="is not a keys file"):
-        Keys.read(path)
+        Keys(path)
+
+
+def test_a_running_server_heeds_a_key_made_or_taken_out_since(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.json"
+    first = add_key(path, "phone", ["feed"])
+    keys = Keys(path)
+    second = add_key(path, "tablet", ["events"])
+    assert [bool(keys.holder(token)) for token in (first, second)] == [True, True]
+    path.write_text("[")
+    assert [bool(keys.holder(token)) for token in (first, second)] == [True, True]
+    path.unlink()
+    assert keys.holder(first) is not None
+    assert caplog.text.count("the keys stay as they were") == 2
+    third = add_key(path, "laptop", ["feed"])  # of a file of its own: the others are taken out
+    assert [bool(keys.holder(token)) for token in (first, second, third)] == [False, False, True]
 
 
 def test_without_keys_only_loopback_is_answered(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def app_of(service: Service) -> Starlette:
     """
     torch.set_num_threads(1)
     engine = _engine(service, open_store(service.state))
-    keys = None if service.keys is None else Keys.read(service.keys)
+    keys = None if service.keys is None else Keys(service.keys)
     gc.collect()
     gc.freeze()  # what is there now stays, and need not be looked through again and again
     worker = Worker(engine, keys, service.settings.limits)

@@ -1,10 +1,12 @@
 """Who may ask for what, and how often: keys with scopes, and a measure of requests.
 
-    keys file (JSON)  ->  Keys.read  ->  Keys.holder(token)  ->  Holder, or None
+    keys file (JSON)  ->  Keys  ->  Keys.holder(token)  ->  Holder, or None
     Holder, now       ->  RateLimit.take  ->  seconds to wait; 0 = go on
 
 - A key is shown once, when it is made; the file holds its SHA-256 (a key is 256 bits of chance:
   there is nothing to guess, so nothing to slow down).
+- A running server takes over what the file says as soon as it changes: a key made since opens, one
+  taken out does not. A file that is gone or damaged meanwhile changes nothing, and is logged.
 - Without a file there are no keys, and a server answers on the loopback interface only.
 
 Reads `errors`, `settings` and `storage`; is read by `app` and the command line.
@@ -14,6 +16,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import logging
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ from typing import Literal
 from skipwise.errors import SettingError
 from skipwise.settings import check_choice
 from skipwise.storage import write_json
+
+log = logging.getLogger("skipwise.serving")
 
 Scope = Literal["feed", "events", "admin"]
 SCOPES: tuple[Scope, ...] = ("feed", "events", "admin")
@@ -42,27 +47,36 @@ EVERYBODY = Holder("loopback", frozenset(SCOPES))
 
 
 class Keys:
-    """The keys of a server."""
+    """The keys of a server, as its file says now."""
 
-    def __init__(self, holders: dict[str, Holder]) -> None:
-        self._holders = holders
-
-    @classmethod
-    def read(cls, path: Path) -> "Keys":
+    def __init__(self, path: Path) -> None:
         """Read a keys file.
 
         Raises:
             SettingError: It is missing or is no keys file.
         """
-        return cls({str(entry["sha256"]): _holder(entry, path) for entry in _entries(path)})
+        self._path = path
+        self._seen = _version(path)
+        self._holders = _holders(path)
 
     def holder(self, token: str) -> Holder | None:
-        """Return whose key a token is."""
+        """Return whose key a token is; the file is looked at, and read where it has changed."""
+        self._follow()
         hashed = _hash(token)
         for known, holder in self._holders.items():
             if hmac.compare_digest(known, hashed):
                 return holder
         return None
+
+    def _follow(self) -> None:
+        version = _version(self._path)
+        if version == self._seen:
+            return
+        self._seen = version
+        try:
+            self._holders = _holders(self._path)
+        except SettingError as problem:
+            log.warning("the keys stay as they were: %s", problem)
 
 
 def add_key(path: Path, name: str, scopes: list[str]) -> str:
@@ -120,6 +134,19 @@ class RateLimit:
         if len(self._left) > _HOLDERS_AT_MOST:
             self._left.popitem(last=False)
         return wait
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    """What changes with a file: it is written aside and renamed, so its number does, too."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _holders(path: Path) -> dict[str, Holder]:
+    return {str(entry["sha256"]): _holder(entry, path) for entry in _entries(path)}
 
 
 def _entries(path: Path) -> list[dict[str, object]]:
