@@ -27,7 +27,7 @@ def test_without_pyspark_the_extra_is_named(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with (
-        pytest.raises(EngineError, match=r"not installed.*pip install 'skipwise\[spark\]'"),
+        pytest.raises(EngineError, match=r"not installed.*make spark"),
         open_spark("local[1]", str(tmp_path)),
     ):
         pass

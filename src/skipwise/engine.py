@@ -226,7 +226,7 @@ def _check_installed() -> None:
     if importlib.util.find_spec("pyspark") is None:
         raise EngineError(
             "the data engine Spark is asked for, but PySpark is not installed; it must be. "
-            "Install the extra: pip install 'skipwise[spark]'."
+            "In a clone: make spark."
         )
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java") is None and not (home and (Path(home) / "bin" / "java").is_file()):

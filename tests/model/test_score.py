@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from skipwise.model.score import (
     load_score_weights,
     save_score_weights,
 )
-from skipwise.settings import apply_settings, parse_overrides
+from skipwise.settings import apply_settings, parse_overrides, settings_to_dict
 
 GLANCE_ONLY = ScoreWeights(
     effective=Reward(power=0), long=Reward(power=0), finished=Reward(power=0), watch_power=0
@@ -125,3 +128,21 @@ def test_weights_are_written_as_json_only(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"score.toml must end in .json"):
         save_score_weights(tmp_path / "score.toml", ScoreWeights())
     assert not list(tmp_path.iterdir())
+
+
+def test_the_file_in_the_documents_is_read_and_every_key_is_told() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "model.md").read_text()
+    text = text[text.index("\n## Score") :]
+    wanted = ScoreWeights(glance_power=2.0, like=Reward(scale=8.0, power=1.5))
+    (toml,) = re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL)
+    assert apply_settings(ScoreWeights(), tomllib.loads(toml)) == wanted
+    (as_json,) = re.findall(r"As JSON: `(.*?)`", text)
+    assert apply_settings(ScoreWeights(), json.loads(as_json)) == wanted
+    told: dict[str, Any] = {}
+    for names, default in re.findall(r"^\| (`.*?`) \| (.*?) \|", text, flags=re.MULTILINE):
+        reward = re.fullmatch(r"scale (\S+), power (\S+)", default)
+        for name in re.findall("`(.*?)`", names):
+            told[name] = (
+                {"scale": float(reward[1]), "power": float(reward[2])} if reward else float(default)
+            )
+    assert told == settings_to_dict(ScoreWeights())

@@ -239,5 +239,5 @@ def _check_installed() -> None:
     if importlib.util.find_spec("tea_tasting") is None:
         raise SettingError(
             "Experiments need the package tea-tasting, which is not installed; it comes with the "
-            "extra `experiments`. Run: pip install 'skipwise[experiments]'."
+            "extra `experiments`. In a clone: pip install '.[experiments]'."
         )

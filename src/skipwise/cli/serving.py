@@ -114,5 +114,5 @@ def check_serving_installed() -> None:
     except ImportError as problem:
         raise SettingError(
             f"serving needs {problem.name}, which is not installed; it comes with an extra. "
-            "Install it with pip install 'skipwise[serve]'."
+            "In a clone: pip install '.[serve]'."
         ) from None

@@ -73,7 +73,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
     if importlib.util.find_spec("optuna") is None:
         raise SettingError(
             "The search needs the package optuna, which is not installed; it comes with the extra "
-            "`experiments`. Run: pip install 'skipwise[experiments]'."
+            "`experiments`. In a clone: pip install '.[experiments]'."
         )
     from skipwise.evaluation.tuning import Trade, found_to_json
     from skipwise.report.tuning_page import verdict_words, write_tuning_page

@@ -119,7 +119,7 @@ def _lightgbm() -> ModuleType:
     except (ImportError, OSError) as problem:  # OSError: its OpenMP library is not there
         raise SettingError(
             f"LightGBM cannot be used: {problem}. The boosting baseline needs it. "
-            "Install it with: pip install 'skipwise[baselines]'."
+            "In a clone: pip install '.[baselines]'."
         ) from problem
 
 

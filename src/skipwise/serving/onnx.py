@@ -64,7 +64,7 @@ def onnx_backend(run: Path, model: Recommender) -> Backend:
     except ImportError:
         raise RunError(
             "the backend onnx needs onnxruntime, which is not installed; it comes with an extra. "
-            "Install it with pip install 'skipwise[serve]', or give --backend eager."
+            "In a clone: pip install '.[serve]'; or give --backend eager."
         ) from None
     ensure_exported(run)
     options = onnxruntime.SessionOptions()
