@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from skipwise.cli.main import app
+from skipwise.serving.telling import say_exports
 from skipwise.training.checkpoint import load_run, sealed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -354,3 +356,23 @@ def test_an_experiment_is_ready_only_where_each_variant_could_be_served(
         assert why in said
         assert "variant 'skip-more'" in said
         assert ("w.json" if model == "run" else model) in said
+
+
+def test_serve_says_what_is_wrong_before_it_says_that_it_starts(job: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for run, why in (("nope", "is not a trained run"), (job / "run", f"--port {port} cannot")):
+            words = ("--port", port, "--state", f"sqlite:{tmp_path / 'state.db'}")
+            refused = told("serve", run, *words)
+            assert refused.returncode == 2
+            assert why in refused.stderr
+            assert "starting" not in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_is_announced_once_per_run(job: Path) -> None:
+    said: list[str] = []
+    say_exports([job / "run", job / "run"], said.append)
+    assert said == [f"exporting {job / 'run'} to ONNX, once: a minute or two of one core"]

@@ -27,7 +27,7 @@ EVENTS = 12
 def test_two_processes_count_a_view_once(
     small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
 ) -> None:
-    """Both follow the log of all views; it was counted by each."""
+    """Both follow the log of all views; it was counted by each. And it says once where it is."""
     state = f"sqlite:{tmp_path / 'state.db'}"
     command = Command(small_run.path, small_dataset.path, state, "--workers", "2").start()
     try:
@@ -50,7 +50,10 @@ def test_two_processes_count_a_view_once(
                 client.ask("GET", "/ready")
         told = command.client.ask("GET", "/v1/lab")
     finally:
-        command.stop()
+        printed = command.stop()
+    ready = f"ready: http://127.0.0.1:{command.port}/ (the feed), /lab, /docs"
+    assert printed.count(ready) == 1
+    assert printed.index(f"starting {small_run.path}, state {state}") < printed.index(ready)
     last = told["samples"][-1]
     assert last["views"] == last["watched"] == EVENTS
     assert last["glances"] == EVENTS // 3

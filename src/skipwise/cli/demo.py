@@ -113,7 +113,7 @@ def serve_or_tell(out: Path, serve: bool | None) -> None:
         return
     port = _free_port()
     console.print(
-        f"Open http://127.0.0.1:{port}/ in a browser in a few seconds. Ctrl-C ends it.",
+        f"Open http://127.0.0.1:{port}/ in a browser as soon as it is ready, in a minute or two.",
         soft_wrap=True,
     )
     serve_command(out / "run", state=state, port=port, overrides=[AS_OF_LOG])

@@ -81,10 +81,8 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
             apply_settings(ServiceSettings(), {"serving": {"backend": backend}}), config, overrides
         ),
     )
-    open_console(stderr=True).print(
-        f"starting {run} on http://{host}:{port}/docs, state {service.state}", soft_wrap=True
-    )
-    serve(service, progress=ConsoleProgress())
+    console = open_console(stderr=True)
+    serve(service, ConsoleProgress(), lambda words: console.print(words, soft_wrap=True))
 
 
 def key_command(

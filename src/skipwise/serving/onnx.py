@@ -111,7 +111,7 @@ def ensure_exported(run: Path) -> None:
     Raises:
         RunError: The export failed.
     """
-    if _is_exported(run):
+    if is_exported(run):
         return
     try:
         lock = (run / _LOCK).open("w")
@@ -122,11 +122,12 @@ def ensure_exported(run: Path) -> None:
         ) from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_exported(run):
+        if not is_exported(run):
             export_apart(run)
 
 
-def _is_exported(run: Path) -> bool:
+def is_exported(run: Path) -> bool:
+    """Say whether a run's forms are there, of these weights and in this form."""
     told = run / FOLDER / ABOUT
     exported = all((run / FOLDER / f"{form}.onnx").is_file() for form in FORMS)
     return exported and told.is_file() and bool(_read(told) == about(read_description(run)))

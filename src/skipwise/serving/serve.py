@@ -32,6 +32,7 @@ from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import Store, open_store
 from skipwise.serving.takeover import Takeover, name_state
+from skipwise.serving.telling import Say, check_port, say_exports, say_when_ready
 from skipwise.serving.trial import TrialSettings
 from skipwise.serving.trust import Keys, check_reach
 from skipwise.serving.variants import begin, open_variants
@@ -88,8 +89,13 @@ class Service:
             )
 
 
-def serve(service: Service, progress: Progress = SILENT) -> None:
+def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: None) -> None:
     """Serve until SIGTERM or Ctrl-C.
+
+    Args:
+        service: What to serve, and where.
+        progress: Shows how the state is begun and models are made ready.
+        say: Is told in a line what begins, and where it answers when it does.
 
     Raises:
         SettingError: An option is wrong.
@@ -97,11 +103,17 @@ def serve(service: Service, progress: Progress = SILENT) -> None:
         StateError: The state cannot be used.
     """
     load_run(service.run)  # what is no run is told before anything is written beside it
+    if service.port:
+        check_port(service.host, service.port)
     store = open_store(service.state)
+    say(f"starting {service.run}, state {service.state}")
     prepare_state(
         service.run, service.data, store, service.settings.serving.state, progress=progress
     )
-    engine = _engine(service, store)  # or say why not
+    if service.settings.serving.backend == "onnx":
+        say_exports(_runs(service), say)
+    with progress.task("models", total=None, unit=""):
+        engine = _engine(service, store)  # or say why not
     if service.weights is not None:
         engine.set_score(settings_to_dict(load_score_weights(service.weights)))
     store.close()
@@ -109,6 +121,8 @@ def serve(service: Service, progress: Progress = SILENT) -> None:
     with tempfile.TemporaryDirectory(prefix="skipwise-metrics-") as folder:
         if service.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        if service.port:
+            say_when_ready(service.host, service.port, say)
         uvicorn.run(
             "skipwise.serving.serve:worker_app",
             factory=True,
@@ -144,6 +158,14 @@ def app_of(service: Service) -> Starlette:
     if service.follow is not None:
         worker.takeover = Takeover(engine, service.follow, service.settings.follow)
     return build_app(worker)
+
+
+def _runs(service: Service) -> list[Path]:
+    """Name the models that answer from the start."""
+    if service.experiment is None:
+        return [service.run]
+    definition = read_definition(service.experiment)
+    return [service.run, *(definition.folder / each.model for each in definition.variants)]
 
 
 def _engine(service: Service, store: Store) -> Engine:
