@@ -296,11 +296,37 @@ def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:
             assert option in help_text, line
 
 
-@pytest.mark.parametrize(
-    "command", ["simulate", "inspect", "prepare", "train", "evaluate", "report", "demo"]
+COMMANDS = (
+    *("simulate", "inspect", "prepare", "train", "evaluate", "report", "serve", "key", "loop"),
+    *("tune", "offpolicy", "demo"),
+    *(f"experiment {name}" for name in ("check", "assign", "analyse", "report", "watch")),
 )
-def test_help_shows_an_example(command: str) -> None:
-    assert f"Example: skipwise {command}" in told(command, "--help").stdout
+
+
+@pytest.mark.parametrize("width", ["80", "100"])
+def test_help_shows_examples_that_can_be_copied(
+    width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each begins a line, reads as one command, and has options the command knows."""
+    monkeypatch.setenv("TERMINAL_WIDTH", width)
+    for command in COMMANDS:
+        text = told(*command.split(), "--help").stdout
+        assert max(map(len, text.splitlines())) <= int(width), command
+        assert text.count("Example:") == len(re.findall(r"^ *Example:", text, flags=re.MULTILINE))
+        shown = re.findall(r"^ *Example: ((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
+        assert shown, command
+        for example in shown:
+            words = shlex.split(example)
+            assert words[: 1 + len(command.split())] == ["skipwise", *command.split()]
+            assert words[-1] not in {"", "\\"}
+            assert {word for word in words if word.startswith("--")} <= set(text.split())
+
+
+def test_no_summary_in_the_list_of_commands_is_cut() -> None:
+    for words in ((), ("experiment",)):
+        listed = told(*words, "--help").stdout
+        assert "..." not in listed.split("Commands:")[1]
+    assert "watch" in told("--help").stdout
 
 
 SPLIT = """

@@ -53,7 +53,7 @@ def demo(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Training settings; read.* go to inspect and prepare."
+            metavar="KEY=VALUE", help="Training settings; read.* go to inspect and prepare."
         ),
     ] = None,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Commands about experiments: check, assign, analyse, report.
+"""Commands about experiments: check, assign, analyse, watch, report.
 
     skipwise experiment check EXPERIMENT.toml | assign EXPERIMENT.toml VIEWERS
                         analyse EXPERIMENT.toml LOG --out FOLDER | report FOLDER
@@ -56,7 +56,9 @@ def check_command(
 
 def assign_command(
     definition: DefinitionPath,
-    viewers: Annotated[Path, typer.Argument(help="Text file, one viewer id a line; - = stdin.")],
+    viewers: Annotated[
+        Path, typer.Argument(metavar="VIEWERS", help="Text file, one viewer id a line; - = stdin.")
+    ],
     exposures: Annotated[
         Path | None,
         typer.Option("--exposures", help="Also note them as exposed now, in this file."),
@@ -158,7 +160,7 @@ def watch_command(
 
 
 def report_command(
-    folder: Annotated[Path, typer.Argument(help="Folder that `analyse` wrote.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder that `analyse` wrote.")],
 ) -> None:
     """Print the verdict and write report.html anew from analysis.json.
 

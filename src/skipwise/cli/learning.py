@@ -70,7 +70,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
     ] = False,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as in seed=3 model.width=64."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, as in seed=3 model.width=64."),
     ] = None,
 ) -> None:
     """Train a recommender on a prepared dataset; or let a run keep learning from a growing log.

@@ -66,7 +66,7 @@ def simulate_command(
     ] = None,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Other settings.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Other settings.")
     ] = None,
 ) -> None:
     """Make a small world of viewers whose tastes are known.
@@ -119,7 +119,7 @@ def inspect_command(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings, as in read.refused_share_at_most=0.05."
+            metavar="KEY=VALUE", help="Settings, as in read.refused_share_at_most=0.05."
         ),
     ] = None,
 ) -> None:
@@ -172,7 +172,7 @@ def prepare_command(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as in counters.half_life_days=3."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings, as in counters.half_life_days=3."),
     ] = None,
 ) -> None:
     """Turn a log into a dataset: labels, counters, histories.

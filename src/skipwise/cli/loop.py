@@ -20,13 +20,15 @@ from skipwise.experiments.definition import read_definition
 
 def loop_command(
     definition: Annotated[Path, typer.Argument(metavar="EXPERIMENT", help="TOML file.")],
-    world: Annotated[Path, typer.Argument(help="Folder of `skipwise simulate OUT living=true`.")],
+    world: Annotated[
+        Path, typer.Argument(metavar="WORLD", help="Folder of `skipwise simulate OUT living=true`.")
+    ],
     data: Annotated[Path, typer.Option("--data", help="DATASET prepared from that world.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write: the log of it all.")],
     seed: Annotated[int, typer.Option(help="Of what viewers do.")] = 0,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Of serving, as in slate.candidates=200."),
+        typer.Argument(metavar="KEY=VALUE", help="Of serving, as in slate.candidates=200."),
     ] = None,
 ) -> None:
     """Run an experiment on simulated viewers, served by the real pipeline.

@@ -1,7 +1,7 @@
 """The command line: one thin command per stage, and how their mistakes are told.
 
     skipwise simulate | inspect | prepare | train | evaluate | report | serve | key | demo
-             experiment check | assign | analyse | report; loop | tune | offpolicy
+             experiment check | assign | analyse | watch | report; loop | tune | offpolicy
 
 - Results go to stdout, bars and messages to stderr; in a pipe there are no bars.
 - A user's mistake is told in one paragraph, with exit code 2; Ctrl-C leaves with 130.
@@ -19,6 +19,7 @@ import skipwise
 from skipwise.cli.console import open_console
 from skipwise.cli.demo import demo
 from skipwise.cli.experiments import experiment_app
+from skipwise.cli.help_texts import help_of
 from skipwise.cli.launch import start_anew_with_jemalloc
 from skipwise.cli.learning import evaluate_command, report_command, train_command
 from skipwise.cli.logs import inspect_command, prepare_command, simulate_command
@@ -83,11 +84,13 @@ for _name, _command in (
     ("offpolicy", offpolicy_command),
     ("demo", demo),
 ):
-    app.command(_name)(told_plainly(_command))
+    app.command(_name, **help_of(_command))(told_plainly(_command))
 
-_experiments = typer.Typer(no_args_is_help=True, help="A/B tests: check, assign, analyse, report.")
+_experiments = typer.Typer(
+    no_args_is_help=True, help="A/B tests: check, assign, analyse, watch, report."
+)
 for _name, _command in experiment_app().items():
-    _experiments.command(_name)(told_plainly(_command))
+    _experiments.command(_name, **help_of(_command))(told_plainly(_command))
 app.add_typer(_experiments, name="experiment")
 
 

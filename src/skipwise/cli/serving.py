@@ -56,7 +56,7 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="As in serving.slate.explore_share=0.05."),
+        typer.Argument(metavar="KEY=VALUE", help="As in serving.slate.explore_share=0.05."),
     ] = None,
 ) -> None:
     """Serve a feed over HTTP; what it can do is at /docs.

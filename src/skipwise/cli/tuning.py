@@ -59,7 +59,7 @@ def tune_command(  # noqa: PLR0913, PLR0917 - options of a command
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[KEY=VALUE]...",
+            metavar="KEY=VALUE",
             help="The trade: improve=glance keep=watch_s give=0.01 at=5 trials=300 seed=0.",
         ),
     ] = None,
