@@ -133,22 +133,48 @@ export async function tries(browser, { base, run, trial, told }) {
   return { problems, ...seen };
 }
 
-/** Open the lab of a server with keys with one that does not open it, then with one that does. */
+/** Open the lab of a server with keys: with none, with two that do not open it, with one that does, which then opens no more. */
 export async function unlocks(browser, { base, keys }) {
   const { context, page, problems } = await open(browser, base, { of: { viewport: VIEWPORTS.desk } });
+  let asks = 0;
+  page.on("request", (request) => { asks += request.url().endsWith("/v1/lab") ? 1 : 0; });
+  await page.clock.install();
   await page.goto(`${base}/lab`);
-  await page.locator("#key").waitFor();
-  const words = () => page.locator("dialog p").textContent();
-  const asked = await words();
-  await page.locator("#key").fill(keys.viewer);
+  const field = page.locator("#key");
+  await field.waitFor();
+  const asked = await page.locator("dialog").textContent();
+  await page.keyboard.press("Escape");
+  await field.waitFor({ state: "detached" });
+  const left = { words: await page.locator("#charts").textContent(), focused: await page.evaluate(() => document.activeElement.textContent) };
   await page.keyboard.press("Enter");
-  await page.locator("dialog p", { hasText: "does not open" }).waitFor();
-  const refused = await words();
+  const refused = [];
+  for (const key of ["nobody knows it", keys.viewer]) {
+    await field.waitFor();
+    await field.fill(key);
+    await page.keyboard.press("Enter");
+    const alert = page.locator("dialog [role='alert']");
+    await alert.filter({ hasText: key === keys.viewer ? "opens" : "know" }).waitFor();
+    refused.push({
+      words: await alert.textContent(), invalid: await field.getAttribute("aria-invalid"),
+      tied: (await field.getAttribute("aria-describedby")).split(" ").includes(await alert.getAttribute("id")),
+      kept: await page.evaluate(() => sessionStorage.getItem("skipwise.key")),
+    });
+  }
   const drawn = await page.locator(".question").count();
-  await page.locator("#key").fill(keys.admin);
+  const before = asks;
+  await field.fill(keys.admin);
   await page.keyboard.press("Enter");
   await page.locator("#rate svg, #rate .empty").first().waitFor();
   const opened = await page.locator(".question").count();
+  await page.evaluate(() => sessionStorage.setItem("skipwise.key", "another"));
+  asks = 0;
+  await page.clock.fastForward(5000);
+  await field.waitFor();
+  for (let at = 0; at < 3; at += 1) {
+    await page.clock.fastForward(5000);
+    await page.waitForTimeout(100);
+  }
+  const later = asks;
   await context.close();
-  return { problems, asked, refused, drawn, opened };
+  return { problems, asked, left, refused, drawn, opened, before, later };
 }

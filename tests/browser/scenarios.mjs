@@ -1,7 +1,7 @@
 // What a person does with the page. Each scenario returns what it did and saw; the tests judge.
 import { compares, weighs } from "./drawer.mjs";
 import * as doing from "./doing.mjs";
-import { cardNow, heldOf, open, run, saved, swipe } from "./harness.mjs";
+import { cardNow, heldOf, open, run, saved, swipe, VIEWPORTS } from "./harness.mjs";
 import { hides } from "./hidden.mjs";
 import { mends, reads, swaps, tries, unlocks } from "./lab.mjs";
 import { looks } from "./looks.mjs";
@@ -120,10 +120,13 @@ async function measures(browser, { base, viewer }) {
   await page.clock.install();
   await page.goto(`${base}/?viewer=${viewer}`);
   await cardNow(page).waitFor();
-  await page.clock.fastForward(4000);
+  await page.clock.fastForward(3800);
   await page.keyboard.press(" ");
   await page.clock.fastForward(30_000);
   await page.keyboard.press(" ");
+  await page.evaluate(() => document.getElementById("who").click());  // a dialog over the card
+  await page.clock.fastForward(30_000);
+  await page.keyboard.press("Escape");
   await swipe(page);
   await page.clock.fastForward(5000);
   await swipe(page);
@@ -154,8 +157,19 @@ async function measures(browser, { base, viewer }) {
 /** Reach everything with the keyboard alone. */
 async function keyboard(browser, { base, viewer }) {
   const { context, page, problems } = await open(browser, base);
-  await page.goto(`${base}/?viewer=${viewer}`);
-  await cardNow(page).waitFor();
+  const edges = {};
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    await page.goto(`${base}/?viewer=${viewer}`);
+    await cardNow(page).waitFor();
+    for (const [size, viewport] of Object.entries(VIEWPORTS)) {
+      await page.setViewportSize(viewport);
+      const { x, y, height } = await page.locator("#deck").boundingBox();
+      edges[`${size}, ${colorScheme}`] = (await page.screenshot({ clip: { x, y: y + height / 3, width: 8, height: 8 } })).toString("base64");
+    }
+    await page.setViewportSize(VIEWPORTS.phone);
+  }
+  const alike = await page.getByRole("button", { name: "Like", exact: true }).count();
   const focused = () => page.evaluate(() => {
     const element = document.activeElement;
     return element.getAttribute("aria-label") || element.textContent.trim() || element.id;
@@ -178,6 +192,16 @@ async function keyboard(browser, { base, viewer }) {
   const after = await page.locator("#weight-glance_power").inputValue();
   await page.keyboard.press("Escape");
   const closed = await page.locator(".why").isHidden();
+  const escaped = await focused();
+  const said = [];
+  for (const key of ["f", "f", " ", " ", "n"]) {
+    if (key === "n") await swipe(page, key);
+    else await page.keyboard.press(key);
+    said.push(await page.locator("#said").textContent());
+  }
+  await swipe(page, "k");  // back to what is not for them, which they like after all
+  await page.keyboard.press("l");
+  const pressed = await cardNow(page).locator(".act[aria-pressed='true']").allTextContents();
   await swipe(page, "j");
   await page.locator("#who").focus();
   await page.keyboard.press("Enter");
@@ -187,8 +211,29 @@ async function keyboard(browser, { base, viewer }) {
   await page.waitForFunction((old) => !document.querySelector("#who").textContent.includes(old), viewer.slice(0, 12));
   await cardNow(page).waitFor();
   const who = await page.locator("#who .words").textContent();
+  await saved(page);
+  const held = (await heldOf(base, viewer)).events.map((each) => each.feedback);
+  const toured = await tour(page, base, focused);
   await context.close();
-  return { problems, visited, liked, inDrawer, before, after, closed, who };
+  return { problems, visited, liked, inDrawer, before, after, closed, who, edges, alike, escaped, said, pressed, held, toured };
+}
+
+/** Begin the tour and stop it, and again with Escape; tells what has the focus after each, and that the tour is gone. */
+async function tour(page, base, focused) {
+  const told = [];
+  for (const keys of [["Enter", "Enter"], ["Enter", "Escape"], ["Escape"]]) {
+    await page.goto(`${base}/docs`);
+    await page.evaluate(() => localStorage.clear());
+    await page.goto(`${base}/?viewer=new-tour`);
+    await cardNow(page).waitFor();
+    await page.locator(".guide button").first().waitFor();
+    for (const key of keys) {
+      if (key === "Enter") await page.locator(".guide button").first().focus();
+      await page.keyboard.press(key);
+      told.push([key, await focused(), await page.locator(".guide").isVisible()]);
+    }
+  }
+  return told;
 }
 
 /** Show videos whose words try to be more than words, until all words have been titles and authors. */

@@ -1,5 +1,7 @@
 """The page in a real browser: what was done is what is kept, and the feed has learnt from it."""
 
+import base64
+import io
 import json
 import os
 import re
@@ -7,10 +9,12 @@ import shutil
 import statistics
 from itertools import count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 
 from skipwise.serving.app import ENDPOINTS
 from tests.browser.conftest import FLAGS, HERE, Locked, Play, base_of, kept_of
@@ -156,9 +160,17 @@ def test_a_view_belongs_to_who_watched_and_to_their_own_slate(feed: Client, play
     assert all(viewer == asked for viewer, asked in whose)
 
 
-def test_everything_can_be_done_with_the_keyboard_alone(feed: Client, play: Play) -> None:
-    told = play("keyboard", base=base_of(feed), viewer="keys-only-viewer")
+@pytest.fixture(scope="module")
+def by_keys(feed: Client, play: Play) -> dict[str, Any]:
+    told: dict[str, Any] = play("keyboard", base=base_of(feed), viewer="keys-only-viewer")
     assert told["problems"] == []
+    return told
+
+
+def test_everything_can_be_done_with_the_keyboard_alone(
+    feed: Client, by_keys: dict[str, Any]
+) -> None:
+    told = by_keys
     assert told["liked"] == "true"
     assert told["inDrawer"]
     assert told["closed"]
@@ -167,6 +179,31 @@ def test_everything_can_be_done_with_the_keyboard_alone(feed: Client, play: Play
     for name in ("To the feed", "Lab", "Videos", "Like", "Not for me", "Why this?"):
         assert any(name in visited for visited in told["visited"]), (name, told["visited"])
     feed.ask("PUT", "/v1/score", {})
+    for state, shot in told["edges"].items():
+        edge = np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("L"))
+        assert (edge[:, :3] > 240).all(), state  # the ring: light outside,
+        assert (edge[:, 3:6] < 50).all(), state  # dark inside, whatever the card's colours
+    assert told["escaped"] == "Videos"
+    assert told["toured"] == [
+        ["Enter", "Videos", True],
+        ["Enter", "Videos", False],
+        ["Enter", "Videos", True],
+        ["Escape", "Videos", False],
+        ["Escape", "Videos", False],
+    ]
+
+
+def test_what_keys_do_is_said_and_of_like_and_not_for_me_the_last_word_counts(
+    by_keys: dict[str, Any],
+) -> None:
+    assert by_keys["alike"] == 1  # the cards before and after are not read out
+    *said, last = by_keys["said"]
+    assert said == ["Followed", "Follow taken back", "Paused", "Playing"]
+    assert last.startswith("Not for you. ")
+    assert len(last) > 30  # and then the card that comes
+    assert by_keys["pressed"] == ["Like"]
+    assert "liked" in by_keys["held"]
+    assert "negative" not in by_keys["held"]
 
 
 def test_titles_and_authors_are_shown_as_text_whatever_they_hold(

@@ -44,6 +44,10 @@ export async function rekeys(browser, { base, key, viewer }) {
   await swipe(page);
   await page.locator("#key").waitFor();
   const asked = { status: await page.locator("#status").textContent(), covered: await page.locator(".place").count() };
+  await page.keyboard.press("Escape");  // not now
+  await page.locator("#key").waitFor({ state: "detached" });
+  await swipe(page);  // and it asks again
+  await page.locator("#key").waitFor();
   await page.waitForTimeout(2000);  // nobody watches while a key is looked for
   await give();
   await saved(page);

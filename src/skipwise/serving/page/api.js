@@ -26,7 +26,7 @@ export class Failed extends Error {
 
 export const key = {
   get: () => keptInTab.read(KEY),
-  set: (value) => keptInTab.write(KEY, value),
+  set: (value) => (value === null ? keptInTab.drop(KEY) : keptInTab.write(KEY, value)),
 };
 
 /**

@@ -1,14 +1,8 @@
 // One card: a drawn video with its words and what can be done with it.
 
+import { DEEDS } from "/page/deeds.js";
 import { clock, icon, node, short } from "/page/dom.js";
 import { Scene } from "/page/scene.js";
-
-const ACTIONS = [
-  ["like", "Like", "liked"],
-  ["follow", "Follow", "followed"],
-  ["share", "Share", "shared"],
-  ["not", "Not for me", "disliked"],
-];
 
 /** What a video is called: its title, or what is known of it. */
 export function titleOf(videoId, shown) {
@@ -68,7 +62,7 @@ export class Card {
 
   /** Show which buttons are pressed. */
   press(flags) {
-    for (const [name, , flag] of ACTIONS) {
+    for (const [name, [, flag]] of Object.entries(DEEDS)) {
       this.buttons[name].setAttribute("aria-pressed", String(Boolean(flags[flag])));
     }
   }
@@ -89,7 +83,7 @@ export class Card {
 
   #rail(act) {
     return node("div", { class: "rail", role: "group", "aria-label": "What you think of it" },
-      ACTIONS.map(([name, label]) => {
+      Object.entries(DEEDS).map(([name, [label]]) => {
         this.buttons[name] = node("button",
           { type: "button", class: `act ${name}`, "aria-pressed": "false", onclick: () => act(name) },
           icon(name), node("span", {}, label));

@@ -23,6 +23,8 @@ export class Deck {
   /** Show cards; null where there is none. */
   set(before, now, next) {
     this.said = null;
+    const left = this.now?.element;
+    if (left !== now.element && left?.contains(document.activeElement)) this.element.focus({ preventScroll: true });
     if (this.track.parentNode !== this.element) this.element.replaceChildren(this.track, this.steps);
     const wanted = [[before, -1], [now, 0], [next, 1]].filter(([card]) => card);
     for (const child of [...this.track.children]) {
@@ -31,6 +33,7 @@ export class Deck {
     for (const [card, at] of wanted) {
       card.element.dataset.at = String(at);
       card.element.inert = at !== 0;
+      card.element.ariaHidden = at === 0 ? null : "true";  // a neighbour is there for the eye alone
       if (card.element.parentNode !== this.track) this.track.append(card.element);
       card.scene.fit();
       if (at !== 0) card.scene.paint(0);

@@ -6,17 +6,18 @@
 // takes longer than a person would wait; then the card that was ready comes, and the one after it
 // has learnt. Where answers have taken longer than that of late, nobody waits in vain.
 
-import { ask } from "/page/api.js";
 import { Card } from "/page/card.js";
 import { Deck } from "/page/deck.js";
+import { changedBy, saidOf } from "/page/deeds.js";
 import { freshId } from "/page/dom.js";
 import { Guide } from "/page/guide.js";
 import { listenToKeys } from "/page/keys.js";
 import { Learnt } from "/page/learnt.js";
 import { Outbox } from "/page/outbox.js";
-import { askForKey, Picker } from "/page/picker.js";
+import { Picker } from "/page/picker.js";
 import { Queue } from "/page/queue.js";
 import { NOTHING_SENT, place, seenPlace, tellStatus, troublePlace } from "/page/status.js";
+import { FEED, unlocked } from "/page/unlock.js";
 import { View } from "/page/view.js";
 import { Why } from "/page/why.js";
 
@@ -24,7 +25,6 @@ const PATIENCE_MS = 60;
 const RETRY_MS = 3000;
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const byId = (id) => document.getElementById(id);
-const FLAGS = { like: "liked", follow: "followed", share: "shared", not: "disliked" };
 
 export class Feed {
   constructor(facts) {
@@ -38,7 +38,7 @@ export class Feed {
     this.learnt = new Learnt(byId("learnt"), facts.feed);
     this.why = new Why(byId("why"), this);
     this.picker = new Picker(byId("who"), this.scopes, (viewerId) => this.begin(viewerId));
-    this.guide = new Guide(byId("learnt"), () => this.queue);
+    this.guide = new Guide(byId("learnt"), () => this.queue, () => byId("deck").focus({ preventScroll: true }));
     this.turn = Promise.resolve();
     this.sent = NOTHING_SENT;
     this.trouble = null;
@@ -153,8 +153,9 @@ export class Feed {
     this.#lay();
     card.press(flags);
     card.show(this.view);
-    if (!document.hidden) this.view.run();  // what is not drawn yet is not watched yet
-    byId("said").textContent = card.spoken();
+    this.#watch();  // what is not drawn yet is not watched yet
+    this.#say([this.done, card.spoken()].filter(Boolean).join(". "));
+    this.done = null;
     if (document.activeElement === document.body) byId("deck").focus({ preventScroll: true });
     this.why.card(this.current);
     performance.mark("card");
@@ -256,25 +257,33 @@ export class Feed {
       this.why.toggle();
       return;
     }
-    const flag = FLAGS[name];
-    const value = !current.flags[flag];
-    current.flags[flag] = value;
+    const changed = changedBy(name, current.flags);
+    Object.assign(current.flags, changed);
     current.card.press(current.flags);
-    if (current.eventId === null) view.flags[flag] = value;
-    else this.#late(current, flag, value);
+    if (current.eventId === null) Object.assign(view.flags, changed);
+    else this.#late(current, changed);
     this.why.acted(current);
-    if (name === "not" && value) this.move(1, {});
+    const words = saidOf(name, current.flags);
+    this.#say(words);
+    if (!changed.disliked) return;
+    this.done = words;  // it is said before what comes
+    this.move(1, {});
+  }
+
+  /** Tell those who do not see it. */
+  #say(words) {
+    byId("said").textContent = words;
   }
 
   /** What is said of a card whose view was posted already is an outcome of its own. */
-  #late({ entry, eventId }, flag, value) {
+  #late({ entry, eventId }, changed) {
     this.outbox.put("outcomes", {
       event_id: freshId(),
       of_event_id: eventId,
       viewer_id: this.viewerId,
       video_id: entry.video_id,
       known_at_ms: Math.round(Date.now() + this.serverAheadMs),
-      [flag]: value,
+      ...changed,
     });
     this.outbox.flush().then(() => this.queue.ask()).catch((problem) => this.#failed(problem));
   }
@@ -283,18 +292,23 @@ export class Feed {
     if (!this.view) return;
     this.paused = !this.paused;
     byId("deck").classList.toggle("is-paused", this.paused);
-    if (this.paused) this.view.pause();
+    this.#watch();
+    this.#say(this.paused ? "Paused" : "Playing");
+  }
+
+  /** Let the view go on where the card is seen and moves; hold it where a tab or a dialog is over it. */
+  #watch() {
+    if (!this.view) return;
+    if (this.paused || document.hidden || document.querySelector("dialog:modal")) this.view.pause();
     else this.view.run();
   }
 
   #listen() {
     document.addEventListener("visibilitychange", () => {
-      if (!this.view) return;
-      if (document.hidden) {
-        this.view.pause();
-        if (!this.view.bounced) this.outbox.note(this.view.row());
-      } else if (!this.paused) this.view.run();
+      this.#watch();
+      if (this.view && document.hidden && !this.view.bounced) this.outbox.note(this.view.row());
     });
+    new MutationObserver(() => this.#watch()).observe(document.body, { subtree: true, attributeFilter: ["open"] });  // dialogs
     let left = null;
     addEventListener("pagehide", () => {
       left = this.#end();
@@ -369,20 +383,16 @@ export class Feed {
     if (queue === this.queue) await this.#goOn();
   }
 
-  /** Ask for a key that opens feed and events, and go on with it; nobody watches meanwhile. */
+  /** Ask for a key that opens feed and events, and go on with it; where none is given, the next event asks again. */
   async #unlock() {
     if (this.unlocking) return;
     this.unlocking = true;
     await this.turn;  // a card may be on its way
-    const stops = this.view && !this.paused;
-    if (stops) this.pause();
     try {
-      do {
-        await askForKey("feed,events");
-        const { scopes } = await ask("GET", "/v1/page");
-        this.scopes.clear();
-        scopes.forEach((scope) => this.scopes.add(scope));
-      } while (!this.scopes.has("feed") || !this.scopes.has("events"));
+      const facts = await unlocked(FEED);
+      if (!facts) return;
+      this.scopes.clear();
+      facts.scopes.forEach((scope) => this.scopes.add(scope));
       this.why.weights.read();
       await this.outbox.flush();
       await this.queue.ask();
@@ -391,7 +401,6 @@ export class Feed {
     } finally {
       this.unlocking = false;
     }
-    if (stops && this.paused) this.pause();
     if (this.queue.coming.length) this.#goOn();
   }
 }

@@ -10,8 +10,14 @@ const SEEN = "skipwise.guided";
 const SWIPES = 10;
 
 export class Guide {
-  constructor(panel, queue) {
+  /**
+   * @param panel what it stands in.
+   * @param queue called for the slates that were made.
+   * @param leave called when a button here had the focus and is gone, or is used no more.
+   */
+  constructor(panel, queue, leave = () => {}) {
     this.queue = queue;
+    this.leave = leave;
     this.box = node("section", { class: "guide", hidden: true, "aria-live": "polite" });
     panel.prepend(this.box);
   }
@@ -56,7 +62,7 @@ export class Guide {
       node("p", {}, "Skip every ", node("b", { dir: "auto" }, name), " video for ten swipes. Watch the others for a few seconds. Then look what became of ", node("b", { dir: "auto" }, name), "."),
       node("p", { class: "pair" },
         node("button", { type: "button", class: "main", onclick: () => this.#start(topic) }, "Start"),
-        node("button", { type: "button", class: "quiet", onclick: () => this.#close() }, "Not now")));
+        node("button", { type: "button", class: "quiet", onclick: () => this.close() }, "Not now")));
   }
 
   #start(topic) {
@@ -65,13 +71,21 @@ export class Guide {
     this.swipes = this.skips = this.watched = 0;
     const slate = this.queue().slates.at(-1);
     this.points = [{ swipes: 0, share: sharesOf(slate).get(topic) || 0 }];
+    if (this.#focused) this.leave();
     this.#draw();
   }
 
-  #close() {
+  /** End the tour, or turn its offer down. */
+  close() {
+    if (this.box.hidden) return;
     kept.write(SEEN, "1");
-    this.box.hidden = true;
     this.topic = null;
+    if (this.#focused) this.leave();
+    this.box.hidden = true;
+  }
+
+  get #focused() {
+    return this.box.contains(document.activeElement);
   }
 
   #draw() {
@@ -86,9 +100,11 @@ export class Guide {
       ? `After ten swipes ${Math.round(now * 10)} of ten videos to come ${Math.round(now * 10) === 1 ? "was" : "were"} of ${name}; before, ${Math.round(first * 10)}. On the way you skipped ${this.skips}` +
         (this.watched ? ` and watched ${this.watched}, which it has learnt as well.` : ".")
       : `${this.swipes} of ${SWIPES} swipes, ${this.skips} of ${name} skipped. In the next ten: ${percent(now)}.`;
+    const stays = this.#focused;  // on the button, which is made anew
     this.box.hidden = false;
     this.box.replaceChildren(node("h2", {}, title), this.#chart(), node("p", {}, words),
-      node("p", { class: "pair" }, node("button", { type: "button", class: done ? "main" : "quiet", onclick: () => this.#close() }, done ? "Done" : "Stop")));
+      node("p", { class: "pair" }, node("button", { type: "button", class: done ? "main" : "quiet", onclick: () => this.close() }, done ? "Done" : "Stop")));
+    if (stays) this.box.querySelector("button").focus({ preventScroll: true });
   }
 
   #chart() {

@@ -8,7 +8,7 @@ export function listenToKeys(feed) {
 function pressed(feed, event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const inside = event.target.closest("input, select, textarea, summary");
-  if (event.key === "Escape") feed.why.close();
+  if (event.key === "Escape" && !feed.why.close()) feed.guide.close();
   if (inside) return;
   const onButton = event.target.closest("button, a");
   const does = {

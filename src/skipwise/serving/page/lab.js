@@ -1,12 +1,12 @@
 // The lab: each chart answers one question and says it in its title.
 
-import { ask, key } from "/page/api.js";
+import { ask } from "/page/api.js";
 import { bars, looks, overTime, promises } from "/page/chart.js";
 import { node, percent, put, seconds, short } from "/page/dom.js";
 import { drawFront } from "/page/front.js";
 import { drawModels } from "/page/models.js";
-import { askForKey } from "/page/picker.js";
 import { changed, failAll, fill, nothing, question, show } from "/page/question.js";
+import { LAB, lockedButton, unlocked } from "/page/unlock.js";
 
 const STAGES = [
   ["request /v1/feed", "a feed"], ["retrieve", "· retrieve"], ["hydrate", "· hydrate"],
@@ -190,6 +190,7 @@ async function draw() {
     const figures = await ask("GET", "/v1/lab");
     latest = figures;
   } catch (problem) {
+    if (problem.locked) throw problem;
     status("offline", problem.status ? problem.message : latest ? "no connection; the figures are old" : "no connection");
     if (!latest) failAll(problem);
     return;
@@ -210,28 +211,43 @@ async function turn() {
   turns += latest ? 1 : 0;
 }
 
-async function start() {
-  let facts;
+/** Whether the lab is open to this tab's key; asks for another where it is not, and says so where none is given. */
+async function opened() {
   try {
-    facts = await ask("GET", "/v1/page");
-    while (!facts.scopes.includes("admin")) {
-      await askForKey("feed,events,admin", key.get() !== null);
-      facts = await ask("GET", "/v1/page");
-    }
+    if (await unlocked(LAB)) return true;
   } catch (problem) {
     status("offline", problem.status ? "it cannot be opened" : "no connection");
-    put(byId("charts"), node("div", { class: "empty", role: "alert" },
-      node("p", {}, problem.status ? `The lab cannot be opened: ${problem.message}` : "No connection to the server."),
-      node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")));
-    return;
+    instead(problem.status ? `The lab cannot be opened: ${problem.message}` : "No connection to the server.",
+      node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again"));
+    return false;
   }
+  const button = lockedButton();
+  status("offline", "needs a key");
+  instead("A key is needed: the lab opens with one that has the scope admin.", button, node("p", {}, node("a", { href: "/" }, "Back to the feed")));
+  button.focus();
+  return false;
+}
+
+/** Say something in place of the charts. */
+function instead(words, ...more) {
+  put(byId("charts"), node("div", { class: "empty" }, node("p", { role: "alert" }, words), ...more));
+}
+
+async function start() {
+  if (!await opened()) return;
   put(byId("charts"),
     question("skips", "Do people skip less?"), question("watch", "Do they stay longer?"),
     question("rate", "How busy is it?"), question("promises", "Does it keep its promises?"),
     question("stages", "Where does the time go?"), question("front", "What would other weights promise?"),
     question("models", "Which model answers?", true), question("experiments", "Which variant is better, and since when can one say so?", true));
   for (;;) {
-    await turn();
+    try {
+      await turn();
+    } catch (problem) {
+      if (!problem.locked) throw problem;
+      if (!await opened()) return;  // nothing is asked for with a key that does not open it
+      continue;
+    }
     await new Promise((done) => setTimeout(done, EVERY_MS));
   }
 }

@@ -1,7 +1,6 @@
-// Who is watching: a new viewer, one with a past, or an id one knows. And the key, where one is
-// needed.
+// Who is watching: a new viewer, one with a past, or an id one knows.
 
-import { ask, key } from "/page/api.js";
+import { ask } from "/page/api.js";
 import { freshId, hash, node, percent, short } from "/page/dom.js";
 import { kept, keptInTab } from "/page/kept.js";
 import { colours } from "/page/scene.js";
@@ -79,28 +78,6 @@ export class Picker {
       node("span", {}, node("b", {}, short(viewer_id, 40)),
         node("small", {}, `${num_events} views, ${percent(skipped_share)} skipped; ${likes}`))));
   }
-}
-
-/** Ask for a key until there is one to try; `scopes` is what it must open, `tried` whether one did not. */
-export function askForKey(scopes, tried = true) {
-  return new Promise((done) => {
-    const field = node("input", { type: "password", id: "key", required: true, autocomplete: "off" });
-    const dialog = node("dialog", { class: "sheet", "aria-labelledby": "key-title" },
-      node("form", { class: "stack", onsubmit: (event) => {
-        event.preventDefault();
-        key.set(field.value.trim());
-        dialog.remove();
-        done();
-      } },
-      node("h2", { id: "key-title" }, "This server asks for a key"),
-      node("p", {}, tried ? `The last key does not open this: it needs the scopes ${scopes}. ` : "", "It is kept in this tab and sent to this server only. Make one with ",
-        node("code", {}, `skipwise key NAME --keys FILE --scopes ${scopes}`), "."),
-      node("label", { for: "key" }, "Key"), field,
-      node("button", { type: "submit", class: "main" }, "Open")));
-    dialog.addEventListener("cancel", (event) => event.preventDefault());
-    document.body.append(dialog);
-    dialog.showModal();
-  });
 }
 
 function newId() {

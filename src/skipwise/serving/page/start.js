@@ -1,24 +1,26 @@
 // The feed's beginning: what the page may ask for, a key where it may ask for nothing, the first viewer.
 
-import { ask, key } from "/page/api.js";
 import { node } from "/page/dom.js";
 import { Feed } from "/page/feed.js";
-import { askForKey } from "/page/picker.js";
 import { NOTHING_SENT, place, tellStatus } from "/page/status.js";
+import { FEED, lockedButton, unlocked } from "/page/unlock.js";
 
 async function start() {
   let facts;
   try {
-    facts = await ask("GET", "/v1/page");
-    while (!facts.feed) {
-      await askForKey("feed,events", key.get() !== null);
-      facts = await ask("GET", "/v1/page");
-    }
+    facts = await unlocked(FEED);
   } catch (problem) {
     tellStatus(document.getElementById("status"), NOTHING_SENT, problem.status ? problem.message : "no connection");
     document.getElementById("deck").replaceChildren(place(problem.status ? "error" : "offline",
       problem.status ? "The server cannot answer." : "No connection to the server.", problem.message,
       node("button", { type: "button", class: "main", onclick: () => location.reload() }, "Try again")));
+    return;
+  }
+  if (!facts) {
+    const button = lockedButton();
+    tellStatus(document.getElementById("status"), NOTHING_SENT, "a key is needed");
+    document.getElementById("deck").replaceChildren(place("locked", "A key is needed.", "The feed opens with one that has the scopes feed and events.", button));
+    button.focus();
     return;
   }
   const feed = new Feed(facts);

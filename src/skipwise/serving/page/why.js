@@ -48,11 +48,13 @@ export class Why {
     }
   }
 
+  /** Close it; returns whether it was open over the cards. */
   close() {
-    if (!this.wanted) return;
+    if (!this.wanted) return false;
     this.wanted = false;
     document.body.classList.remove("why-open");
     document.getElementById("deck").focus({ preventScroll: true });
+    return true;
   }
 
   /** Another card is on. */
