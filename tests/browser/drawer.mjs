@@ -19,7 +19,7 @@ const drawn = (page) => page.evaluate(() => {
       colour: getComputedStyle(row).borderInlineStartColor,
     })),
     factors: text(".factors .value").map((each) => Number(each.replace("× ", ""))),
-    title: text("h3").find((each) => each.startsWith("The score")),
+    title: text("h3").find((each) => each.startsWith("The score")), slate: text("h3 + .note").find((each) => each.startsWith("When its slate")),
   };
 });
 

@@ -61,9 +61,19 @@ export async function swaps(browser, { base, run, slowMs }) {
   await card.locator("select").waitFor();
   const told = [await state()];
   const loading = [];
+  const focused = () => page.evaluate(() => document.activeElement.textContent);
+  const [same, none] = await Promise.all(["same", "none"].map((name) => card.locator(`#models-${name}`).textContent()));
+  let asked = null;
   for (const name of ["Swap in", "Roll back"]) {
-    if (name === "Swap in") await card.locator("select").selectOption(run);
-    await card.getByRole("button", { name }).click();
+    if (name === "Swap in") {
+      await card.locator("select").selectOption(run);
+      await card.getByRole("button", { name }).focus();
+      await page.keyboard.press("Enter");
+      asked = { words: await card.locator(".asks p").textContent(), focused: await focused() };
+      await page.keyboard.press("Enter");  // no
+      asked.left = [await focused(), await serves(), await card.locator("select").inputValue()];
+      for (const key of ["Enter", "Shift+Tab", "Enter"]) await page.keyboard.press(key);  // yes
+    } else await card.getByRole("button", { name }).click();
     await card.locator("[aria-busy='true']").waitFor();
     loading.push({
       said: await card.locator("[role='status']").textContent(), disabled: await card.getByRole("button", { name: "Swap in" }).isDisabled(), serves: await serves(),
@@ -75,7 +85,7 @@ export async function swaps(browser, { base, run, slowMs }) {
   await page.locator(".why .subject + .note", { hasText: "Model" }).waitFor();
   const feed = await page.locator(".why .subject + .note").textContent();
   await context.close();
-  return { problems, told, loading, feed };
+  return { problems, told, loading, feed, same, none, asked };
 }
 
 /** Give the lab figures of a server that cannot be drawn, then those that can, then crafted ones. */

@@ -10,6 +10,8 @@ import pytest
 from tests.browser.conftest import Play, base_of
 from tests.serving.running import Client
 
+HALF, MOST = (f"longer than {share}\xa0% of others" for share in (50, 60))
+"""An effective and a finished view, by the labels' settings."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 36, 312, 14, 142
 """The curve's box in its drawing, px."""
 
@@ -64,13 +66,13 @@ def test_what_you_did_stands_beside_what_was_expected_while_it_lasts_and_once_it
     compared: dict[str, Any],
 ) -> None:
     skipped, watched, early = (drawn["did"] for drawn in compared["on"])
-    lasting = {"skips it": "…", "effective view": "…", "long view": "…", "finished view": "…"}
+    lasting = {"skips it": "…", HALF: "…", "long view": "…", MOST: "…"}
     assert skipped | lasting == skipped
     assert early | lasting == early  # a glance is neither, though it is past both quantiles
-    stayed = {"skips it": "no", "effective view": "yes", "long view": "yes", "finished view": "yes"}
+    stayed = {"skips it": "no", HALF: "yes", "long view": "yes", MOST: "yes"}
     assert watched | stayed == watched
     skipped, watched, early = (drawn["did"] for drawn in compared["again"])
-    left = {"effective view": "no", "long view": "no", "finished view": "no", "likes it": "no"}
+    left = {HALF: "no", "long view": "no", MOST: "no", "likes it": "no"}
     assert skipped | left | {"skips it": "yes"} == skipped
     assert early | left | {"skips it": "yes"} == early
     assert watched | stayed | {"likes it": "no"} == watched
@@ -107,6 +109,7 @@ def test_the_factors_shown_make_the_score_shown(compared: dict[str, Any]) -> Non
         assert len(drawn["factors"]) > 3
         assert math.prod(drawn["factors"]) == pytest.approx(score, rel=1.2 * rounding)
         assert score == pytest.approx(compared["answers"][drawn["card"]]["score"], abs=0.005)
+        assert re.match(r"When its slate was made it was \d+\.\d\d; ", drawn["slate"])
 
 
 def test_sliders_say_what_is_in_force_whatever_the_server_answers_and_when(

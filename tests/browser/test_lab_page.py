@@ -82,6 +82,13 @@ def test_a_model_is_swapped_in_and_rolled_back_from_the_page_however_long_it_loa
 ) -> None:
     told = play("swaps", base=base_of(beside), run="second", slowMs=SLOW_MS)
     assert told["problems"] == []
+    assert told["same"] == "first answers already: pick another run to swap in or to try."
+    assert told["none"].startswith("Nothing to roll back to: ")
+    assert told["asked"] == {
+        "words": "Swap in second for every viewer?",
+        "focused": "No",
+        "left": ["Swap in", "first", "second"],
+    }
     before, swapped, back = told["told"]
     assert [each["serves"] for each in (before, swapped, back)] == ["first", "second", "first"]
     for each, name in ((before, "first"), (swapped, "second"), (back, "first")):

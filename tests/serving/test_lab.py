@@ -54,6 +54,7 @@ def test_two_processes_count_a_view_once(
     ready = f"ready: http://127.0.0.1:{command.port}/ (the feed), /lab, /docs"
     assert printed.count(ready) == 1
     assert printed.index(f"starting {small_run.path}, state {state}") < printed.index(ready)
+    assert told["trained_glance_share"] == small_run.description["label_shares"]["glance"]
     last = told["samples"][-1]
     assert last["views"] == last["watched"] == EVENTS
     assert last["glances"] == EVENTS // 3

@@ -37,6 +37,9 @@ class FeedFacts(Struct, frozen=True):
     objectives: tuple[str, ...]
     glance_below_s: float
     long_from_s: float
+    effective_quantile: float
+    """A watch is effective that is longer than this share of other viewers' of the video."""
+    finished_quantile: float
 
 
 class PageFacts(Struct, frozen=True):
@@ -89,6 +92,8 @@ def feed_facts(engine: Engine) -> FeedFacts:
         objectives=model.backend.objectives,
         glance_below_s=labels.glance_below_s,
         long_from_s=labels.long_from_s,
+        effective_quantile=labels.effective_quantile,
+        finished_quantile=labels.finished_quantile,
     )
 
 

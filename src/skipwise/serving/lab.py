@@ -103,6 +103,8 @@ class LabFigures(Struct, frozen=True):
     problems: dict[str, str]
     runs: tuple[str, ...]
     """What could be swapped in."""
+    trained_glance_share: float | None
+    """Share of skips in what the model that answers has learnt from; none where it learns none."""
     experiments: tuple[Seen, ...]
     """From each `analysis.json` in a folder beside the run."""
 
@@ -151,8 +153,14 @@ def lab_figures(engine: Engine, recorder: Recorder, at_ms: int, request_id: str)
         bytes=engine.store.num_bytes(),
         problems=dict(engine.problems),
         runs=engine.models.runs(),
+        trained_glance_share=_trained_share(engine, "glance"),
         experiments=tuple(_experiments(engine.models.folder)),
     )
+
+
+def _trained_share(engine: Engine, objective: str) -> float | None:
+    shares = engine.models.every()[0].run.description["label_shares"]
+    return float(shares[objective]) if objective in shares else None
 
 
 def _sample(counted: metrics.Counted, at_ms: int) -> Sample:

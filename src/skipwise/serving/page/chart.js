@@ -22,10 +22,13 @@ function roundUp(value, steps = [1, 2, 4, 5, 10]) {
   return steps.map((step) => step * unit).find((step) => step >= value * 0.999);
 }
 
-/** Lines over the last minutes. `series`: [{name, points: [[agoS, value]]}], null breaks a line. */
-export function overTime(label, series, spanS, format, least = 0) {
+/**
+ * Lines over the last minutes. `series`: [{name, points: [[agoS, value]]}], null breaks a line;
+ * `reference` is a value to hold them against, drawn dotted, or null.
+ */
+export function overTime(label, series, spanS, format, least = 0, reference = null) {
   const all = series.flatMap((each) => each.points.map(([, value]) => value)).filter((value) => value !== null);
-  const { parts, x, y } = frame(Math.max(least, ...all, 0), format, spanS);
+  const { parts, x, y } = frame(Math.max(least, ...all, reference ?? 0), format, spanS);
   const ticks = [0, 0.5, 1].map((share) => svg("text", { x: x(share * spanS), y: H - 6, "text-anchor": ["start", "middle", "end"][share * 2] },
     share === 1 ? "now" : ago((1 - share) * spanS)));
   const paths = series.map((each, at) => {
@@ -44,7 +47,8 @@ export function overTime(label, series, spanS, format, least = 0) {
   const dot = last ? [svg("circle", { class: "now", r: 4, cx: x(spanS - last[0]), cy: y(last[1]) })] : [];
   const told = series[0].points.map(([, value]) => value).filter((value) => value !== null);
   const words = told.length ? `: now ${format(told.at(-1))}, between ${format(Math.min(...told))} and ${format(Math.max(...told))}` : "";
-  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": `${label}${words}` }, ...parts, ...ticks, ...paths, ...dot);
+  return svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": `${label}${words}` }, ...parts, ...ticks,
+    ...(reference === null ? [] : [svg("path", { class: "dotted", d: `M${LEFT} ${y(reference)}H${W - RIGHT}` })]), ...paths, ...dot);
 }
 
 function ago(seconds) {

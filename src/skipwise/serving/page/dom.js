@@ -42,6 +42,11 @@ export function percent(share, digits = 0) {
   return `${(100 * share).toFixed(digits)}\u00a0%`;
 }
 
+/** 1, "view" -> "1 view"; 1200 -> "1,200 views". */
+export function counted(number, what) {
+  return `${number.toLocaleString()} ${what}${number === 1 ? "" : "s"}`;
+}
+
 /** 0.834 -> "0.8 s", 12.3 -> "12 s". */
 export function seconds(value) {
   return value < 10 ? `${value.toFixed(1)} s` : `${Math.round(value)} s`;

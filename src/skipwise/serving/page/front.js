@@ -24,7 +24,7 @@ export async function drawFront() {
   const known = trials.some((trial) => trial.now);
   show("front", !trials.length ? "" : searched
     ? `Real outcomes of the first ${told.at} places of ${told.slates.toLocaleString()} slates that were shown, ordered anew.${known ? "" : " The weights in force now were not tried."}`
-    : `Predicted for the first ${told.at} places of ${told.slates} viewers, not measured: \`skipwise tune\` in a folder beside the run measures it.`,
+    : [`Predicted for the first ${told.at} places of ${told.slates} viewers, not measured: `, node("code", {}, "skipwise tune"), " in a folder beside the run measures it."],
   trials.length ? scatter(`${searched ? "Real" : "Predicted"} ${x[0]} and ${y[0]} by score weights; the front: `, trials.map((trial) => ({
     ...trial, x: trial.improve, y: trial.keep, words: wordsOf(trial, x, y),
   })), ...[x, y].map(([words, better]) => `${words}: ${better} is better`), x[2], y[2])

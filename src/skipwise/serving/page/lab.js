@@ -2,10 +2,11 @@
 
 import { ask } from "/page/api.js";
 import { bars, looks, overTime, promises } from "/page/chart.js";
-import { node, percent, put, seconds, short } from "/page/dom.js";
+import { counted, node, percent, put, seconds, short } from "/page/dom.js";
 import { drawFront } from "/page/front.js";
 import { drawModels } from "/page/models.js";
-import { changed, failAll, fill, nothing, question, show } from "/page/question.js";
+import { cards, changed, failAll, fill, nothing, question, show } from "/page/question.js";
+import { outlasting } from "/page/terms.js";
 import { LAB, lockedButton, unlocked } from "/page/unlock.js";
 
 const STAGES = [
@@ -90,8 +91,12 @@ function drawStages(figures) {
 function drawSkips(figures) {
   const last = figures.samples.at(-1);
   const skips = windows(figures, (s) => s.views, (a, b) => (b.glances - a.glances) / (b.views - a.views), THIN);
-  show("skips", last.views ? [node("b", {}, percent(last.glances / last.views)), ` of ${last.views.toLocaleString()} views since the start`] : "",
-    skips.length ? overTime("Share of skips over the last minutes", [{ points: skips }], spanOf(figures), (value) => percent(value), 0.5) : nothing(`${thin(last.views)} Swipe in the feed, and look again.`));
+  const learnt = figures.trained_glance_share;
+  cards.skips.title.textContent = learnt === null ? "How much is skipped?" : "Do people skip less?";
+  const views = counted(last.views, "view");
+  show("skips", last.views >= THIN ? [node("b", {}, percent(last.glances / last.views)), ` of ${views} since the start`] : last.views ? `${views} since the start` : "",
+    skips.length ? overTime("Share of skips over the last minutes", [{ points: skips }], spanOf(figures), (value) => percent(value), 0.5, learnt) : nothing(`${thin(last.views)} Swipe in the feed, and look again.`),
+    learnt === null ? null : node("p", { class: "legend" }, node("span", {}, "skipped here"), node("span", { class: "line-two" }, `${percent(learnt)} in the log the model has learnt from`)));
 }
 
 function drawWatch(figures) {
@@ -114,7 +119,8 @@ function drawPromises(figures) {
   const off = rows.filter((row) => row.said < row.low || row.said > row.high).map((row) => row.name);
   show("promises", rows.length ? (off.length ? `Outside the 95 % interval: ${off.join(", ")}` : "Every promise lies within the 95 % interval of what happened.") : "",
     rows.length ? promises("Promised and real shares by objective", rows) : nothing("No served video has been watched yet."),
-    rows.length ? node("p", { class: "legend" }, node("span", { class: "hollow" }, "promised"), node("span", {}, "happened, 95 %"), node("span", { class: "soft" }, "right: views")) : null);
+    rows.length ? node("p", { class: "legend" }, node("span", { class: "hollow" }, "promised"), node("span", {}, "happened, 95 %"), node("span", { class: "soft" }, "right: views")) : null,
+    rows.length && meaning ? node("p", { class: "note" }, `Effective: ${meaning.effective}. Finished: ${meaning.finished}.`) : null);
 }
 
 /** Wilson's interval of a share, 95 %. */
@@ -135,7 +141,7 @@ function drawExperiments({ experiments: found }) {
     node("h3", {}, `${short(each.experiment, 40)}: ${metricOf(each)}`),
     node("p", { class: "note" }, `${short(each.treatment, 30)} against ${short(each.control, 30)}${each.simulated ? "; simulated viewers" : ""}. ${saidOf(each)}`),
     each.looks.length ? looks(metricOf(each), each.looks, each.days) : nothing("Too few viewers so far."))))
-    : nothing("No experiment has been analysed beside this run. `skipwise experiment analyse ... --out FOLDER` in a folder beside it makes one appear."),
+    : nothing("No experiment has been analysed beside this run. ", node("code", {}, "skipwise experiment analyse TEST LOG --out FOLDER"), " with a folder beside it makes one appear."),
   found.length ? node("p", { class: "legend" }, node("span", {}, "effect"), node("span", { class: "pale" }, `${levels} interval, good for every look`)) : null,
   found.length ? node("p", { class: "note" }, "Each interval is at the level written beside it; where an experiment corrects, its metrics share one. The verdict on all of them stands in the report of the analysis.") : null);
 }
@@ -184,6 +190,7 @@ const LIVE = {
   rate: drawRate, stages: drawStages, skips: drawSkips, watch: drawWatch, promises: drawPromises, experiments: drawExperiments,
 };
 let latest = null;
+let meaning = null;  // of the labels' words, by the server's settings
 
 async function draw() {
   try {
@@ -214,7 +221,9 @@ async function turn() {
 /** Whether the lab is open to this tab's key; asks for another where it is not, and says so where none is given. */
 async function opened() {
   try {
-    if (await unlocked(LAB)) return true;
+    const facts = await unlocked(LAB);
+    if (facts?.feed) meaning = outlasting(facts.feed);
+    if (facts) return true;
   } catch (problem) {
     status("offline", problem.status ? "it cannot be opened" : "no connection");
     instead(problem.status ? `The lab cannot be opened: ${problem.message}` : "No connection to the server.",
@@ -236,7 +245,7 @@ function instead(words, ...more) {
 async function start() {
   if (!await opened()) return;
   put(byId("charts"),
-    question("skips", "Do people skip less?"), question("watch", "Do they stay longer?"),
+    question("skips", "How much is skipped?"), question("watch", "How long do they stay?"),
     question("rate", "How busy is it?"), question("promises", "Does it keep its promises?"),
     question("stages", "Where does the time go?"), question("front", "What would other weights promise?"),
     question("models", "Which model answers?", true), question("experiments", "Which variant is better, and since when can one say so?", true));

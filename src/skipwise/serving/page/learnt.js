@@ -15,7 +15,7 @@ export class Learnt {
     element.append(
       node("section", {}, node("h2", {}, "What you did"), this.dots, this.last),
       node("section", {}, node("h2", {}, "What comes next"),
-        node("p", { class: "note" }, "Topics of the next ten videos; the line is where your first slate was."),
+        node("p", { class: "note" }, "Topics of the next ten videos; a video may have several. The line is where your first slate was."),
         this.rows));
   }
 

@@ -11,6 +11,7 @@ const said = node("p", { class: "note", role: "status" });
 const taken = node("div", { class: "taken" });
 
 let changing = false;
+let asking = false;
 
 /** Change which model answers: it is loaded, warmed and proven first, which may take minutes. */
 async function change(body, figures) {
@@ -43,7 +44,7 @@ async function change(body, figures) {
 export async function drawModels(figures, known = null) {
   const models = known ?? await ask("GET", "/v1/models");
   const { request_id: _, trial, told, refused, stopped, ...rest } = models;
-  if (changing) return;
+  if (changing || asking) return;
   put(taken, trial && trialOf(trial), toldOf(told), refused && node("p", { class: "note" }, `Refused, the newest published: ${short(refused, 300)}`),
     Object.entries(stopped).map(([variant, why]) => node("p", { class: "note" }, `Variant ${short(variant, 40)} gets no more viewers: ${short(why, 300)}`)));
   if (!changed("models", { ...rest, runs: figures.runs })) return;  // else what was picked stays
@@ -51,21 +52,41 @@ export async function drawModels(figures, known = null) {
   const picked = figures.runs.includes(before) ? before : models.current;
   const pick = node("select", { id: "run", "aria-label": "A run beside this one" },
     figures.runs.map((run) => node("option", { value: run, selected: run === picked }, short(run, 60))));
-  const swaps = node("button", { type: "button", onclick: () => change({ action: "swap", run: pick.value }, figures) }, "Swap in");
-  const tries = node("button", { type: "button", onclick: () => change({ action: "canary", run: pick.value, share: 0.1 }, figures) }, "Try on 10 %");
+  const does = node("div", { class: "does" });
+  const swaps = node("button", { type: "button", "aria-describedby": "models-same", onclick: () => asks() }, "Swap in");
+  const tries = node("button", { type: "button", "aria-describedby": "models-same", onclick: () => change({ action: "canary", run: pick.value, share: 0.1 }, figures) }, "Try on 10 %");
+  const back = node("button", { type: "button", "aria-describedby": "models-none", disabled: !models.previous && !models.canary, onclick: () => change({ action: "roll_back" }, figures) }, "Roll back");
+  const same = node("p", { class: "note", id: "models-same" });
+  const none = back.disabled && node("p", { class: "note", id: "models-none" }, "Nothing to roll back to: no model answered before this one, and none is on trial.");
+  const offer = () => put(does, pick, swaps, tries, back, same, none || null);
+  const asks = () => {  // it is for every viewer: one more press
+    asking = true;
+    const end = (then) => {
+      asking = false;
+      offer();
+      then();
+    };
+    const no = node("button", { type: "button", onclick: () => end(() => swaps.focus()) }, "No");
+    put(does, node("div", { class: "asks", role: "group", "aria-labelledby": "swap-question", onkeydown: (event) => event.key === "Escape" && end(() => swaps.focus()) },
+      node("p", { id: "swap-question" }, `Swap in ${short(pick.value, 40)} for every viewer?`),
+      node("button", { type: "button", class: "main", onclick: () => end(() => change({ action: "swap", run: pick.value }, figures)) }, "Yes"), no));
+    no.focus();
+  };
   const allow = () => {  // what answers already need not take over
     swaps.disabled = tries.disabled = pick.value === models.current;
+    same.textContent = !swaps.disabled ? "" : figures.runs.length > 1
+      ? `${short(models.current, 40)} answers already: pick another run to swap in or to try.` : "No other run lies beside this one, to swap in or to try.";
   };
   pick.addEventListener("change", allow);
   allow();
+  offer();
   const row = (role, run, words) => node("tr", {}, node("th", { scope: "row" }, role), node("td", {}, run ? short(run, 80) : "–"), node("td", {}, words));
   show("models", [node("b", {}, short(models.current, 40)), ` answers; version ${models.version} of the line-up`],
     node("div", { class: "models" }, node("table", {},
       node("thead", { class: "unseen" }, node("tr", {}, node("th", { scope: "col" }, "role"), node("th", { scope: "col" }, "run"), node("th", { scope: "col" }, "share"))),
       node("tbody", {}, row("answers", models.current, percent(1 - models.canary_share)),
         row("canary", models.canary, models.canary ? percent(models.canary_share) : ""), row("before", models.previous, ""))),
-    node("div", { class: "does" }, pick, swaps, tries,
-      node("button", { type: "button", disabled: !models.previous && !models.canary, onclick: () => change({ action: "roll_back" }, figures) }, "Roll back")), said, taken));
+    does, said, taken));
 }
 
 /** The two models of a trial, side by side. */

@@ -1,7 +1,7 @@
 // Who is watching: a new viewer, one with a past, or an id one knows.
 
 import { ask } from "/page/api.js";
-import { freshId, hash, node, percent, short } from "/page/dom.js";
+import { counted, freshId, hash, node, percent, short } from "/page/dom.js";
 import { kept, keptInTab } from "/page/kept.js";
 import { colours } from "/page/scene.js";
 
@@ -76,7 +76,7 @@ export class Picker {
     return node("li", {}, node("button", { type: "button", onclick: () => this.#choose(viewer_id) },
       face(viewer_id),
       node("span", {}, node("b", {}, short(viewer_id, 40)),
-        node("small", {}, `${num_events} views, ${percent(skipped_share)} skipped; ${likes}`))));
+        node("small", {}, `${counted(num_events, "view")}, ${percent(skipped_share)} skipped; ${likes}`))));
   }
 }
 

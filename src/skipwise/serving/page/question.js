@@ -25,8 +25,8 @@ export function show(name, answer, ...drawing) {
 }
 
 /** Say in place of a drawing that there is nothing to draw. */
-export function nothing(words) {
-  return node("p", { class: "empty" }, words);
+export function nothing(...words) {
+  return node("div", { class: "empty" }, node("p", {}, ...words));
 }
 
 /** Whether something is not as it was drawn last; a card that stays as it is keeps its focus. */

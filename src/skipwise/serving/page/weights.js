@@ -3,13 +3,14 @@
 import { ask, Failed } from "/page/api.js";
 import { node, short } from "/page/dom.js";
 import { titleOf } from "/page/card.js";
+import { outlasting } from "/page/terms.js";
 
-const SLIDERS = [
+const sliders = ({ effective, finished }) => [
   ["glance_power", "Avoid skips", 0, 6, 0.1],
   ["watch_power", "Watch time", 0, 2, 0.05],
-  ["effective.power", "Effective views", 0, 4, 0.1],
+  ["effective.power", `Views ${effective}`, 0, 4, 0.1],
   ["long.power", "Long views", 0, 4, 0.1],
-  ["finished.power", "Finished views", 0, 4, 0.1],
+  ["finished.power", `Views ${finished}`, 0, 4, 0.1],
   ["like.scale", "Likes", 0, 50, 0.5],
   ["negative_power", "Avoid “not for me”", 0, 60, 1],
 ];
@@ -25,8 +26,8 @@ export class Weights {
     this.words = node("p", { class: "note", role: "status" });
     this.note = node("p", { class: "note" });
     this.fields = node("fieldset", {}, node("legend", { class: "unseen" }, "Weights of the score"),
-      SLIDERS.map((slider) => this.#slider(...slider)),
-      node("button", { type: "button", class: "quiet", onclick: () => this.#soon(true) }, "As it was made"));
+      sliders(outlasting(feed.facts)).map((slider) => this.#slider(...slider)),
+      node("button", { type: "button", class: "quiet", onclick: () => this.#soon(true) }, "Back to the defaults"));
     this.anew = node("button", { type: "button", class: "quiet", onclick: () => this.read() }, "Read them again");
     this.element = node("section", { class: "weights" }, node("h3", {}, "What should count?"),
       this.note, this.fields, this.words, this.anew, node("h3", {}, "Next up"), this.next);

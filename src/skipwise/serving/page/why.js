@@ -3,12 +3,12 @@
 import { ask } from "/page/api.js";
 import { titleOf } from "/page/card.js";
 import { clock, icon, node, percent, put, seconds, short, svg } from "/page/dom.js";
+import { outlasting } from "/page/terms.js";
 import { Weights } from "/page/weights.js";
 
 const NAMES = {
-  glance: "skips it", effective: "effective view", long: "long view", finished: "finished view",
-  like: "likes it", follow: "follows the author", share: "shares it", comment: "comments",
-  click: "clicks", negative: "“not for me”", watch_s: "watch time",
+  glance: "skips it", long: "long view", like: "likes it", follow: "follows the author", share: "shares it",
+  comment: "comments", click: "clicks", negative: "“not for me”", watch_s: "watch time",
 };
 const SKIPS = ["glance", "negative"];
 
@@ -16,6 +16,7 @@ export class Why {
   constructor(element, feed) {
     this.element = element;
     this.feed = feed;
+    this.names = { ...NAMES, ...outlasting(feed.facts) };
     this.told = node("div", { class: "told" }, node("p", { class: "note" }, "No card is on yet."));
     this.weights = new Weights(feed);
     this.body = node("div", { class: "body", tabindex: "0", role: "region", "aria-label": "Explanation" }, this.told, this.weights.element);
@@ -122,7 +123,7 @@ export class Why {
     this.told.removeAttribute("aria-busy");
     this.weights.element.hidden = false;
     const scroll = this.body.scrollTop;
-    this.drawn = curveOf(why);
+    this.drawn = curveOf(why, percent(this.feed.facts.effective_quantile));
     this.table = new Map();
     this.#tell(
       node("p", { class: "subject", dir: "auto" }, short(titleOf(entry.video_id, entry.shown), 90)),
@@ -133,7 +134,8 @@ export class Why {
       node("section", {}, node("h3", {}, "How long will you stay?"), this.drawn.element, this.drawn.words),
       node("section", {}, node("h3", {}, "What it expects, and what you did"), this.#objectives(why)),
       node("section", {}, node("h3", {}, "What it read of your past"), readingOf(why.reading)),
-      node("section", {}, node("h3", {}, `The score taken apart: ${why.score.toFixed(2)}`), factorsOf(why)));
+      node("section", {}, node("h3", {}, `The score now, taken apart: ${why.score.toFixed(2)}`),
+        node("p", { class: "note" }, `When its slate was made it was ${entry.score.toFixed(2)}; what was done since counts now.`), factorsOf(why, this.names)));
     this.body.scrollTop = scroll;
     this.drawn.mark(this.#watchedS, watched !== undefined);
     this.#did();
@@ -153,7 +155,7 @@ export class Why {
       const bar = node("span", { class: "fill" });
       bar.style.setProperty("--share", String(chance));
       return node("tr", { class: SKIPS.includes(name) ? "skip" : "" },
-        node("th", { scope: "row" }, NAMES[name] || name),
+        node("th", { scope: "row" }, this.names[name] || name),
         node("td", {}, node("span", { class: "track-line", "aria-hidden": "true" }, bar),
           node("span", { class: "value" }, percent(chance, chance < 0.1 ? 1 : 0))), did);
     });
@@ -207,7 +209,7 @@ function cameTo(s, flags, limit, over) {
 }
 
 function sourceOf(entry) {
-  const parts = [`Place ${entry.position + 1} of its slate, score ${entry.score.toFixed(2)}`];
+  const parts = [`Place ${entry.position + 1} of its slate`];
   if (entry.source) parts.push(entry.source === "model" ? "found by the model" : `found among the ${entry.source} ones`);
   if (entry.policy === "random") parts.push("drawn at random, to explore");
   return `${parts.join("; ")}. Model ${entry.model}.`;
@@ -215,8 +217,8 @@ function sourceOf(entry) {
 
 const [W, H, LEFT, TOP, BOTTOM] = [320, 168, 36, 14, 26];
 
-/** The watch curve; returns {element, words, mark(seconds, over)}. */
-function curveOf(why) {
+/** The watch curve, marked where `left` of the others had gone; returns {element, words, mark(seconds, over)}. */
+function curveOf(why, left) {
   const words = node("p", { class: "note" });
   if (!why.curve?.length) {
     return { element: node("p", { class: "note" }, "This model predicts watch time without a curve."), words, mark() {} };
@@ -227,7 +229,7 @@ function curveOf(why) {
   const points = why.curve_at_s.map((s, at) => `${x(s).toFixed(1)} ${y(why.curve[at]).toFixed(1)}`);
   const dot = svg("circle", { class: "now", r: 5 });
   const drop = svg("path", { class: "drop" });
-  const marks = [["glance", "skip"], ["effective", "effective"]].filter(([name]) => why.thresholds_s[name] < end);
+  const marks = [["glance", "skip"], ["effective", `${left} of others left by`]].filter(([name]) => why.thresholds_s[name] < end);
   const element = svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart curve", role: "img",
     "aria-label": `Chance of still watching: ${[3, 10, 30].filter((s) => s < end).map((s) => `${percent(at(why, s))} after ${s} s`).join(", ")}` },
   svg("rect", { class: "skip-zone", x: x(0), y: TOP, width: x(why.thresholds_s.glance ?? 0) - x(0), height: H - TOP - BOTTOM }),
@@ -235,9 +237,11 @@ function curveOf(why) {
     svg("text", { class: "tick", x: LEFT - 6, y: y(p) + 4, "text-anchor": "end" }, percent(p))]).flat(),
   svg("path", { class: "area", d: `M${x(0)} ${y(0)}L${points.join("L")}L${x(end)} ${y(0)}Z` }),
   svg("path", { class: "line", d: `M${points.join("L")}` }),
-  marks.map(([name, label], at) => [
-    svg("path", { class: `cut ${name}`, d: `M${x(why.thresholds_s[name])} ${TOP}V${H - BOTTOM}` }),
-    svg("text", { class: `tick ${name}`, x: x(why.thresholds_s[name]) + 4, y: TOP + 10 + 12 * at }, `${label} ${seconds(why.thresholds_s[name])}`)]).flat(),
+  marks.map(([name]) => svg("path", { class: `cut ${name}`, d: `M${x(why.thresholds_s[name])} ${TOP}V${H - BOTTOM}` })),
+  marks.map(([name, label], at) => {  // over all lines, and on the side where there is room
+    const [across, right] = [x(why.thresholds_s[name]), x(why.thresholds_s[name]) > W / 2];
+    return svg("text", { class: `tick ${name}`, x: across + (right ? -4 : 4), y: TOP + 10 + 13 * at, "text-anchor": right ? "end" : "start" }, `${label} ${seconds(why.thresholds_s[name])}`);
+  }),
   ticksUpTo(end).map((s) => svg("text", { class: "tick", x: x(s), y: H - 8, "text-anchor": "middle" }, s ? clock(1000 * s) : "0")),
   drop, dot);
   const mark = (s, over) => {
@@ -290,7 +294,7 @@ function readingOf(reading) {
       node("ol", { class: "read" }, reading.events.slice(6).map(item))) : null);
 }
 
-function factorsOf(why) {
+function factorsOf(why, names) {
   const most = Math.max(...why.factors.map((each) => Math.abs(Math.log(Math.max(each.factor, 1e-9)))), 1e-9);
   return node("table", { class: "factors" },
     node("thead", { class: "unseen" }, node("tr", {}, node("th", { scope: "col" }, "term"), node("th", { scope: "col" }, "pull"), node("th", { scope: "col" }, "factor"))),
@@ -298,7 +302,7 @@ function factorsOf(why) {
       const pull = Math.log(Math.max(each.factor, 1e-9)) / most;
       const bar = node("span", { class: `fill ${pull < 0 ? "bad" : "good"}` });
       bar.style.setProperty("--pull", String(Math.abs(pull)));
-      return node("tr", {}, node("th", { scope: "row" }, NAMES[each.name] || each.name),
+      return node("tr", {}, node("th", { scope: "row" }, names[each.name] || each.name),
         node("td", {}, node("span", { class: "pull-line", "aria-hidden": "true" }, bar)),
         node("td", { class: "value" }, `× ${each.factor.toFixed(each.factor < 0.1 ? 3 : 2)}`));
     })));
