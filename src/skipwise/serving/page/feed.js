@@ -9,7 +9,6 @@
 import { Card } from "/page/card.js";
 import { Deck } from "/page/deck.js";
 import { changedBy, saidOf } from "/page/deeds.js";
-import { freshId } from "/page/dom.js";
 import { Guide } from "/page/guide.js";
 import { listenToKeys } from "/page/keys.js";
 import { Learnt } from "/page/learnt.js";
@@ -18,7 +17,7 @@ import { Picker } from "/page/picker.js";
 import { Queue } from "/page/queue.js";
 import { NOTHING_SENT, place, seenPlace, tellStatus, troublePlace } from "/page/status.js";
 import { FEED, unlocked } from "/page/unlock.js";
-import { View } from "/page/view.js";
+import { lateOutcome, View } from "/page/view.js";
 import { Why } from "/page/why.js";
 
 const PATIENCE_MS = 60;
@@ -277,14 +276,7 @@ export class Feed {
 
   /** What is said of a card whose view was posted already is an outcome of its own. */
   #late({ entry, eventId }, changed) {
-    this.outbox.put("outcomes", {
-      event_id: freshId(),
-      of_event_id: eventId,
-      viewer_id: this.viewerId,
-      video_id: entry.video_id,
-      known_at_ms: Math.round(Date.now() + this.serverAheadMs),
-      ...changed,
-    });
+    this.outbox.put("outcomes", lateOutcome(eventId, this.viewerId, entry.video_id, this.serverAheadMs, changed));
     this.outbox.flush().then(() => this.queue.ask()).catch((problem) => this.#failed(problem));
   }
 

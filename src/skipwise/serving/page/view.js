@@ -76,3 +76,15 @@ export class View {
     return bounced ? null : this.row();
   }
 }
+
+/** What is said of a view, `eventId`, that was posted before: flags that have `changed`, in a row of their own. */
+export function lateOutcome(eventId, viewerId, videoId, serverAheadMs, changed) {
+  return {
+    event_id: freshId(),
+    of_event_id: eventId,
+    viewer_id: viewerId,
+    video_id: videoId,
+    known_at_ms: Math.round(Date.now() + serverAheadMs),
+    ...changed,
+  };
+}
