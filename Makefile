@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# At a terminal pip shows what it fetches and how far it is; in a pipe it is quiet.
+PIP := -m pip install $(shell test -t 2 || echo --quiet) --disable-pip-version-check
 
 .PHONY: setup distributed spark browser pictures demo test check format bench-data bench-evaluation bench-experiments bench-loop bench-offpolicy bench-quality bench-serve bench-simulate bench-train bench-trials bench-freshness bench-takeover bench-growth fuzz soak clean
 setup: $(STAMP)
@@ -9,20 +11,21 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here; Skipwise needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "installing torch and all that Skipwise and its tests need into .venv: some 2.6 GB on disk, minutes"
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 # TorchRec, for `torchrun -m skipwise train`: without its own dependencies, which ask for CUDA.
 distributed: .venv/.distributed
 .venv/.distributed: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[distributed]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchrec==1.8.0
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[distributed]'
+	$(BIN)/python $(PIP) --no-deps torchrec==1.8.0
 	@touch $@
 
 # Spark and what Ibis needs for it: the extra [spark]. Java 17 or 21 must be there.
 spark: .venv/.spark
 .venv/.spark: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[spark]'
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[spark]'
 	@touch $@
 
 # What the tests of the page need of npm; node and chromium are the system's (Debian: nodejs, npm, chromium).
@@ -92,7 +95,7 @@ benchmarks/peers/.venv-deepctr: PEER := deepctr-torch==0.3.0 requests
 benchmarks/peers/.venv-%:
 	rm -rf $@ $@.part
 	$(PYTHON) -m venv $@.part
-	$@.part/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 $(PEER)
+	$@.part/bin/python $(PIP) torch==2.13.0 $(PEER)
 	mv $@.part $@
 
 bench-train: setup benchmarks/peers/.venv-rechub benchmarks/peers/.venv-deepctr
