@@ -214,6 +214,18 @@ def test_too_many_refused_rows_stop_the_run_with_reason_file_and_line(
     assert len(rows_of(read_log(folder, connection, settings=lenient), connection)) == 98
 
 
+@pytest.mark.parametrize("share", [0.01, 1.0])
+def test_a_log_of_which_no_row_is_left_is_refused_whatever_may_be(
+    write_log: WriteLog, connection: Backend, share: float
+) -> None:
+    folder = write_log([log_row(play_time_ms=-5)] * 3)
+    with pytest.raises(EventError) as caught:
+        read_log(folder, connection, settings=ReadSettings(refused_share_at_most=share))
+    message = str(caught.value)
+    assert "3 of 3 rows of the log (100.0%) are refused, so none is left" in message
+    assert "refused_share_at_most" not in message
+
+
 def test_a_setting_out_of_range_is_refused() -> None:
     with pytest.raises(SettingError, match="refused_share_at_most = 2, must be >= 0 and <= 1"):
         ReadSettings(refused_share_at_most=2)

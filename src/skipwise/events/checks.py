@@ -119,21 +119,34 @@ def apply_rules(rules: Iterable[Rule]) -> tuple[ir.StringValue, ir.StringValue]:
 
 
 def stop_if_too_many(
-    refusals: Sequence[Refusal], num_rows: int, what: str, settings: ReadSettings
+    refusals: Sequence[Refusal],
+    num_rows: int,
+    what: str,
+    settings: ReadSettings,
+    *,
+    may_be_empty: bool = True,
 ) -> None:
     """Stop when more rows of a table were refused than the settings allow.
 
     Raises:
-        EventError: The share of refused rows is above `refused_share_at_most`.
+        EventError: The share of refused rows is above `refused_share_at_most`, or no row is left
+            of a table that may not be empty.
     """
     num_refused = sum(refusal.count for refusal in refusals)
-    if num_refused <= settings.refused_share_at_most * num_rows:
+    none_left = num_refused == num_rows > 0
+    allowed = num_refused <= settings.refused_share_at_most * num_rows
+    if allowed and (may_be_empty or not none_left):
         return
     reasons = "\n".join(f"  {describe(refusal)}" for refusal in refusals)
     enough = min(1.0, (1000 * num_refused // num_rows + 1) / 1000)
+    told = f"{num_refused:,} of {num_rows:,} rows of the {what} ({num_refused / num_rows:.1%}) are "
+    if none_left:
+        raise EventError(
+            f"{told}refused, so none is left; at least one must be taken:\n{reasons}\n"
+            "Mend these rows, or the mapping that names their columns and units."
+        )
     raise EventError(
-        f"{num_refused:,} of {num_rows:,} rows of the {what} ({num_refused / num_rows:.1%}) are "
-        f"refused, must be at most {settings.refused_share_at_most:.1%}:\n{reasons}\n"
+        f"{told}refused, must be at most {settings.refused_share_at_most:.1%}:\n{reasons}\n"
         "Mend these rows, or read the log without them: add "
         f"read.refused_share_at_most={enough:g} to the command."
     )

@@ -179,7 +179,8 @@ def _check(
         )
     check_units(log, layout, settings, connection)
     for part in parts:
-        stop_if_too_many(part.refusals, part.num_rows, part.what, settings)
+        empty = part is not log
+        stop_if_too_many(part.refusals, part.num_rows, part.what, settings, may_be_empty=empty)
 
 
 def _in_order(parts: list[Staged], zone: str, connection: Backend) -> ir.Table:
