@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,23 +90,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def replayed(folder: Path, uniform: Pool | None) -> Replayed:
+@pytest.fixture(scope="module")
+def replayed(folder: Path) -> Iterator[Callable[[Pool | None], Replayed]]:
+    """Replay the log, which is read once."""
     connection = ibis.duckdb.connect(threads=1)
     read = read_log(folder / "KuaiRand-Pure", connection)
-    return replay(folder / "run", read, connection, JUDGED, candidates=4, uniform=uniform)
+    yield lambda uniform: replay(
+        folder / "run", read, connection, JUDGED, candidates=4, uniform=uniform
+    )
+    connection.disconnect()
 
 
-def test_whoever_has_the_log_must_say_that_it_was_uniform(folder: Path) -> None:
+def test_whoever_has_the_log_must_say_that_it_was_uniform(
+    replayed: Callable[[Pool | None], Replayed],
+) -> None:
     with pytest.raises(DatasetError, match=r"have no propensity.*say so with --uniform"):
-        replayed(folder, None)
+        replayed(None)
 
 
-def test_the_rows_of_log_random_are_judged_over_either_pool(folder: Path) -> None:
+def test_the_rows_of_log_random_are_judged_over_either_pool(
+    folder: Path, replayed: Callable[[Pool | None], Replayed]
+) -> None:
     events = pq.read_table(folder / "simulated" / "events.parquet").to_pylist()
     random = [e for e in events if e["policy"] == "random" and e["day"] >= JUDGED]
     shown = {e["video_id"][1:] for e in random}
     for pool, videos in (("shown", shown), ("catalogue", {str(at) for at in range(60)})):
-        found = replayed(folder, "catalogue" if pool == "catalogue" else "shown")
+        found = replayed("catalogue" if pool == "catalogue" else "shown")
         assert found.video_id[:, 0].tolist() == [e["video_id"][1:] for e in sorted_as_read(random)]
         assert set(found.video_id.ravel().tolist()) == videos
         watch_s = np.array([e["watch_ms"] / 1000 for e in sorted_as_read(random)])
