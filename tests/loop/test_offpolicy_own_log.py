@@ -1,4 +1,8 @@
-"""A log that the loop wrote, judged by its own propensities, against what the viewers would do."""
+"""Served, learnt from, judged: a followed model on the log of the loop, against what is true.
+
+A day is served with lotteries, a follow trainer learns from it and publishes, and what the second
+day's lotteries drew judges the published model by the rows' own propensities.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -11,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from skipwise.errors import DatasetError
-from skipwise.evaluation.offpolicy import first_place
+from skipwise.evaluation.offpolicy import Logged, estimate, first_place
 from skipwise.events.read import read_log
 from skipwise.experiments.definition import Definition, Goal, Variant
 from skipwise.features.dataset import Dataset
@@ -21,28 +25,31 @@ from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.settings import apply_settings
 from skipwise.simulation.living import Hidden, LivingViewers, Watched
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
-from tests.training.trained import short_run
+from skipwise.training.checkpoint import load_run
+from skipwise.training.follow import Follower, FollowSettings
+from skipwise.training.published import model_name
+from tests.training.trained import same_weights, short_run
 from tests.worlds import prepared_world
 
 WORLD = WorldSettings(
     viewers=130,
-    videos=150,
+    videos=100,
     authors=20,
     topics=6,
-    days=3,
+    days=2,
     living=True,
     views_per_viewer_day=12,
     seed=4,
 )
 DEFINITION = Definition(
     name="own",
-    start="2024-03-07",
-    days=1,
+    start="2024-03-06",
+    days=2,
     variants=(Variant(name="current", share=1.0, model="run"),),
     metrics=(Goal(name="watch_per_viewer"),),
 )
 JUDGED = FIRST_DAY + 3
-BEST_OF = 4
+POOL, BEST_OF = 40, 4
 TARGETS = {
     "few skips": ScoreWeights(glance_power=20.0, watch_power=0.0),
     "watch time": ScoreWeights(glance_power=0.0, watch_power=1.0),
@@ -78,7 +85,9 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
         told.append(crowd.odds(who, every, where, when))
         return watch(crowd, viewer, video, surface, started_ms)
 
-    settings = apply_settings(loop_settings(0), {"slate": {"candidates": 60, "explore_share": 0.5}})
+    settings = apply_settings(
+        loop_settings(0), {"slate": {"candidates": POOL, "explore_share": 0.5}}
+    )
     definition = dataclasses.replace(DEFINITION, folder=folder)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(LivingViewers, "watch", watched)
@@ -94,23 +103,38 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Own:
 
 
 @pytest.fixture(scope="module")
-def found(own: Own) -> Replayed:
+def published(own: Own) -> Path:
+    """What a follow trainer made of the first day that was served."""
     connection = ibis.duckdb.connect(threads=1)
     read = read_log(own.folder / "own", connection)
-    return replay(own.folder / "run", read, connection, JUDGED, candidates=BEST_OF)
+    first_day = dataclasses.replace(read, events=read.events.filter(read.events.day < JUDGED))
+    settings = FollowSettings(events_together=500, publish_minutes=60.0)
+    follower = Follower(own.folder / "run", own.folder / "live", settings)
+    assert follower.advance(first_day, connection) >= 2, "parts were learnt"
+    return own.folder / "live" / model_name(follower.position.published)
+
+
+@pytest.fixture(scope="module")
+def found(own: Own, published: Path) -> Replayed:
+    connection = ibis.duckdb.connect(threads=1)
+    read = read_log(own.folder / "own", connection)
+    with pytest.raises(DatasetError, match="learnt from days up to 2024-03-06, must have"):
+        replay(published, read, connection, JUDGED - 1, candidates=BEST_OF)
+    return replay(published, read, connection, JUDGED, candidates=BEST_OF)
 
 
 def truths(own: Own, found: Replayed, weights: ScoreWeights) -> dict[str, float]:
     """What the target would have brought at the same places, over the videos it would show."""
     events = pq.read_table(own.folder / "own" / "events.parquet")
-    of_loop = np.asarray(events["day"]) >= JUDGED
-    random = np.asarray(events["policy"])[of_loop] == "random"
-    assert random.sum() == found.num_drawn
+    days = np.asarray(events["day"])
+    of_loop, random = days >= JUDGED - 1, np.asarray(events["policy"]) == "random"
+    drawn = np.flatnonzero((random & (days >= JUDGED))[of_loop])
+    assert drawn.size == found.num_drawn
     flat = {name: chance.ravel() for name, chance in found.chances.items()}
     score = fused_score(flat, found.watch_s.ravel(), weights).reshape(found.watch_s.shape)
     target = first_place(np.where(found.candidate, score, -np.inf), BEST_OF)
     video = [[int(name[1:]) if name else 0 for name in row] for row in found.video_id.tolist()]
-    rows = np.flatnonzero(random)[found.row]
+    rows = drawn[found.row]
     tables = {"glance": own.p_glance, "watch_s": own.watch_s}
     return {
         name: float((target * np.take_along_axis(table[rows], np.array(video), 1)).sum(1).mean())
@@ -139,16 +163,49 @@ def test_estimates_of_the_loops_own_log_are_near_the_truth(own: Own, found: Repl
 
 
 def test_each_row_was_drawn_from_what_its_request_had_left(found: Replayed) -> None:
-    """Pools of 60 less what was seen and what stands above: propensities differ by place."""
-    assert found.candidate.sum(axis=1).max() <= 60 < WORLD.videos
+    """Pools of 40 less what was seen and what stands above: propensities differ by place."""
+    assert found.candidate.sum(axis=1).max() <= POOL < WORLD.videos
     assert found.propensity.max() > 1.1 * found.propensity.min()
-    assert found.propensity.min() >= 1 / 60
+    assert found.propensity.min() >= 1 / POOL
+
+
+def test_the_lottery_judged_as_a_policy_is_what_it_was(found: Replayed) -> None:
+    """Its doubly robust estimate leans on what the published model says of what was not drawn."""
+    for name, predicted in {"glance": found.chances["glance"], "watch_s": found.watch_s}.items():
+        any_alike = first_place(np.where(found.candidate, 0.0, -np.inf), BEST_OF)
+        outcome = found.outcomes[name]
+        logged = Logged(
+            viewer=found.viewer,
+            outcome=outcome,
+            propensity=found.propensity,
+            target=any_alike[:, 0],
+            predicted=predicted[:, 0],
+            predicted_target=(any_alike * predicted).sum(axis=1),
+        )
+        told = estimate(logged)
+        assert told.mean_weight == pytest.approx(1.0, abs=0.05), "the pools are as large as told"
+        robust = told.by["doubly_robust"]
+        assert robust.low < outcome.mean() < robust.high
+        assert robust.high - robust.low < 0.5 * outcome.mean(), "and it says something"
+
+
+def test_a_published_model_learnt_from_what_was_served(own: Own, published: Path) -> None:
+    before, after = load_run(own.folder / "run"), load_run(published)
+    assert not same_weights(before, after)
+    assert after.description["window"]["last_day"] == "2024-03-06"
+
+
+def test_more_than_the_log_can_tell_is_refused(found: Replayed) -> None:
+    rows = judge_weights(found, ScoreWeights())["glance"].effective_rows
+    assert judge_weights(found, ScoreWeights(), least_effective_rows=rows - 1)
+    with pytest.raises(DatasetError, match="are needed for an answer"):
+        judge_weights(found, ScoreWeights(), least_effective_rows=rows + 1)
 
 
 def test_propensities_that_are_not_what_was_done_are_refused(found: Replayed) -> None:
     shares_in = dataclasses.replace(found, propensity=0.5 * found.propensity)
     with pytest.raises(DatasetError, match="not multiplied by how often one is held"):
         judge_weights(shares_in, ScoreWeights())
-    narrow = dataclasses.replace(found, propensity=np.full(len(found.viewer), 1 / 12))
+    narrow = dataclasses.replace(found, propensity=np.full(len(found.viewer), 1 / 8))
     with pytest.raises(DatasetError, match=r"lottery could have drawn \d+%; it must be 80%"):
         judge_weights(narrow, ScoreWeights())
