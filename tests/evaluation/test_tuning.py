@@ -112,9 +112,14 @@ def test_what_is_to_be_kept_is_shown_to_be_kept_but_for_what_is_given(
             dataclasses.replace(TRADE, give=give),
         ).removeprefix("Simulated viewers. ")
         assert words.startswith(said)
-        assert ("is not shown" in words) == (said == "Not sure: ")
-        assert ("0.1 (0.01 of today's) that may be given" in words) == (
-            give > 0 and said != "Better: "
+        per = "slate" if simulated else "view"
+        by = "by no more than 0.1 s (1 % of today's)" if give else "not at all"
+        assert words.endswith(f" Not shown: that watch time per {per} falls {by}.") == (
+            said == "Not sure: "
+        )
+        lost = " by more than the 0.1 s (1 % of today's) that may be given" if give else ""
+        assert words.endswith(f" It is shown that watch time per {per} falls{lost}.") == (
+            said == "Not kept: "
         )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import ibis
@@ -100,7 +101,7 @@ def test_the_command_judges_weights(
     assert told.exit_code == 0, told.output
     (judged,) = json.loads(out.read_text()).values()
     assert 0 < judged["glance"]["by"]["snips"]["value"] < 1
-    assert "doubly_robust" in told.stdout
+    assert re.search(r"doubly robust +\S+ +\S+ to \S+$", told.stdout, flags=re.MULTILINE)
     refused = CliRunner().invoke(app, [*words, "--least", "1e6"])
     assert refused.exit_code == 2
     assert "are needed for an answer" in " ".join(refused.stderr.split())

@@ -189,16 +189,22 @@ def _lived_table(lived: dict[str, Any]) -> Any:
 
 
 def _judged_table(found: Any, at: int) -> Any:
+    from skipwise.report.tuning_page import change_text, outcome_words
+
+    named = outcome_words(found)
     rows = [
         (
-            f"{name}{'' if found.simulated else f'@{at}'}",
+            named[name],
             *(f"{by[what].value:.4f}" for what in ("today", "choice")),
-            "{:+.4f} ({:+.4f} to {:+.4f})".format(*by["difference"]),
+            change_text(by["difference"]),
         )
         for name, by in found.judged.items()
     ]
-    head = ("on viewers it was not made for", "today", "choice", "difference (95 %)")
-    return draw_table(f"{len(found.tried) - 1} sets of weights tried", head, rows)
+    head = (f"in the first {at} places", "today", "choice", "difference (95 %)")
+    title = (
+        f"{len(found.tried) - 1} sets of weights tried; judged on viewers they were not made for"
+    )
+    return draw_table(title, head, rows)
 
 
 def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
@@ -262,15 +268,16 @@ def offpolicy_command(  # noqa: PLR0913, PLR0917 - options of a command
     console = open_console()
     for outcome in ("glance", "watch_s"):
         rows: list[tuple[Cell, ...]] = [
-            (name, *(_estimate_text(each.by[way]) for way in ESTIMATORS))
+            (name, way.replace("_", " "), *_estimate_texts(each.by[way]))
             for name, by in found.items()
             if (each := by.get(outcome)) is not None
+            for way in ESTIMATORS
         ]
         title = (
             f"{outcome} of the best of {candidates} candidates drawn at random "
             f"({len(replayed.viewer):,} of {replayed.num_drawn:,} rows)"
         )
-        console.print(draw_table(title, ("weights", *ESTIMATORS), rows))
+        console.print(draw_table(title, ("weights", "estimate", "value", "95 %"), rows))
     overlap: list[tuple[Cell, ...]] = [
         (name, each.effective_rows, f"{each.mean_weight:.2f}")
         for name, by in found.items()
@@ -307,5 +314,5 @@ def _pool_from(pool: str | None, *, uniform: bool) -> Pool | None:
             )
 
 
-def _estimate_text(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+def _estimate_texts(found: Estimate) -> tuple[str, str]:
+    return f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}"

@@ -124,7 +124,7 @@ def estimate(
         raise DatasetError(
             f"the target would have shown what the log shows so rarely that {len(w):,} rows weigh "
             f"as much as {effective:.0f}; at least {least_effective_rows:g} are needed for an "
-            "answer. Give a longer random log, fewer candidates, or a target nearer to chance."
+            "answer. Give a longer random log, fewer --candidates, or a target nearer to chance."
         )
     direct, residual = logged.predicted_target, w * (y - logged.predicted)
     normalised = float((w * y).sum() / w.sum())

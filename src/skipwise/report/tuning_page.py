@@ -40,34 +40,38 @@ def verdict_words(found: Found, trade: Trade) -> str:
     return note + _verdict(found, trade)
 
 
-def _words(found: Found) -> Mapping[str, str]:
+def outcome_words(found: Found) -> Mapping[str, str]:
+    """Say what each outcome is, with its unit."""
     return SIMULATED_WORDS if found.simulated else WORDS
 
 
 def _verdict(found: Found, trade: Trade) -> str:
-    named = _words(found)
+    named = outcome_words(found)
     change, kept = (found.judged[name]["difference"] for name in (trade.improve, trade.keep))
     if found.choice.weights == found.today.weights:
         return "Nothing that was tried beats today's weights for this trade."
     words = (
-        f"{named[trade.improve]} {_change(change)}, {named[trade.keep]} {_change(kept)}, on "
-        "viewers the choice was not made for."
+        f"{named[trade.improve]} {change_text(change)}, {named[trade.keep]} {change_text(kept)}, "
+        "on viewers the choice was not made for."
     )
     least_gain, most_gain = _gain(change, trade.improve)
     if most_gain < 0:
         return f"Not kept: {words} It is clearly worse there: the search fitted its own half."
     given = trade.give * found.judged[trade.keep]["today"].value
-    allowed = f"the {given:.4g} ({trade.give:.3g} of today's) that may be given" if given else ""
+    kept_name, unit = named[trade.keep].removesuffix(", s"), " s" * (trade.keep == "watch_s")
+    allowed = f"{given:.2g}{unit} ({100 * trade.give:.3g} % of today's)"
+    turns = "falls" if OUTCOMES[trade.keep] else "rises"
     at_worst, at_best = _gain(kept, trade.keep)
     if at_best < -given:
-        by = f" by more than {allowed}" if given else ""
-        return f"Not kept: {words} What was to be kept is clearly worse there{by}."
-    not_shown = ["The gain is not clear of chance."] if least_gain <= 0 else []
+        by = f" by more than the {allowed} that may be given" if given else ""
+        return f"Not kept: {words} It is shown that {kept_name} {turns}{by}."
+    gained = "falls" if not OUTCOMES[trade.improve] else "rises"
+    not_shown = [f"{named[trade.improve].removesuffix(', s')} {gained}"] * (least_gain <= 0)
     if at_worst < -given:
-        by = f"worse by more than {allowed}" if given else "worse"
-        not_shown.append(f"That {named[trade.keep].removesuffix(', s')} is not {by} is not shown.")
+        by = f"by no more than {allowed}" if given else "not at all"
+        not_shown.append(f"{kept_name} {turns} {by}")
     if not_shown:
-        return f"Not sure: {words} {' '.join(not_shown)}"
+        return f"Not sure: {words} Not shown: that {', nor that '.join(not_shown)}."
     return f"Better: {words} Prove it in an experiment before all viewers get it."
 
 
@@ -120,7 +124,7 @@ def write_tuning_page(path: Path, found: Found, trade: Trade, run: str) -> None:
 
 
 def _front(found: Found, trade: Trade) -> Chart:
-    named = _words(found)
+    named = outcome_words(found)
     front = sorted((each for each in found.tried if each.on_front), key=lambda each: each.keep)
 
     def paint(figure: Figure) -> None:
@@ -129,8 +133,12 @@ def _front(found: Found, trade: Trade) -> Chart:
         axes.plot([e.keep for e in tried], [e.improve for e in tried], ".", color=FAINT)
         axes.plot([e.keep for e in front], [e.improve for e in front], "o-", color=OURS)
         axes.plot([found.today.keep], [found.today.improve], "s", color=SECOND, markersize=9)
-        axes.annotate("today", (found.today.keep, found.today.improve))
-        axes.annotate("choice", (found.choice.keep, found.choice.improve))
+        for name, each, beside in (
+            ("today", found.today, (8, 8)),
+            ("choice", found.choice, (8, -14)),
+        ):
+            at = (each.keep, each.improve)
+            axes.annotate(name, at, xytext=beside, textcoords="offset points")
         axes.set_xlabel(named[trade.keep])
         axes.set_ylabel(named[trade.improve])
 
@@ -161,7 +169,7 @@ def _judged(found: Found) -> Table:
         said: Tone = "good" if tone == "good" else "bad" if tone == "bad" else ""
         rows.append(
             (
-                _words(found)[name],
+                outcome_words(found)[name],
                 _figure(by["today"]),
                 _figure(by["choice"]),
                 Cell(text=number_text(change.value, 4), below=_bounds(change), tone=said),
@@ -195,5 +203,6 @@ def _bounds(found: Interval) -> str:
     return f"{number_text(found.low, 4)} to {number_text(found.high, 4)}"
 
 
-def _change(found: Interval) -> str:
-    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+def change_text(found: Interval) -> str:
+    """Write a difference with its sign and interval; what rounds to 0 has a plus."""
+    return f"{found.value:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
