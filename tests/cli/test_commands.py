@@ -164,6 +164,11 @@ def test_a_pipe_gets_no_bars_and_no_colours(job: Path) -> None:
 def test_inspect_can_speak_json(job: Path) -> None:
     summary = json.loads(told("inspect", job / "world", "--json").stdout)
     assert summary["num_viewers"] == 60
+    counts = summary["watch_histogram"]
+    assert counts[-1] == 0  # so that there is an empty end to leave out
+    plot = told("inspect", job / "world").stdout.split("How long people watch (events)\n")[1]
+    bars = re.findall(r"^ *[\d.]+-[\d.]+ s .*$", plot, flags=re.MULTILINE)
+    assert len(bars) == 1 + max(at for at, count in enumerate(counts) if count)
 
 
 def test_a_log_with_many_refused_rows_is_read_when_told_to(job: Path, tmp_path: Path) -> None:

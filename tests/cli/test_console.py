@@ -169,6 +169,15 @@ def test_bars_are_ascii_where_the_terminal_knows_no_more() -> None:
     assert b"####" in raw.getvalue()
 
 
+def test_in_a_pipe_no_line_ends_in_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    open_console().print(draw_table("title", ("what", "value"), [("a", 1), ("b", "long text")]))
+    open_console(stderr=True).print("said  ", style="red")
+    shown, said = capsys.readouterr()
+    assert "long text" in shown
+    assert said == "said\n"
+    assert all(line == line.rstrip() for line in shown.splitlines())
+
+
 def test_a_console_in_a_pipe_is_a_hundred_columns_wide(capsys: pytest.CaptureFixture[str]) -> None:
     console = open_console()
     assert console.width == 100

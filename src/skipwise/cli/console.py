@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -40,9 +41,22 @@ Cell = str | int | float | None
 
 def open_console(*, stderr: bool = False) -> Console:
     """Return a console of at most `WIDTH` columns; of exactly that where there is no terminal."""
-    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-    console.width = min(WIDTH, console.width) if console.is_terminal else WIDTH
-    return console
+    terminal = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if terminal.is_terminal:
+        terminal.width = min(WIDTH, terminal.width)
+        return terminal
+    return _Piped(stderr=stderr, highlight=False, markup=False, emoji=False, width=WIDTH)
+
+
+class _Piped(Console):
+    """Writes into a pipe or a file: no line ends in blanks."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as a console does, less the blanks that would fill the width."""
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        lines = captured.get().split("\n")
+        self.file.write("\n".join(line.rstrip(" ") for line in lines))
 
 
 class ConsoleProgress:

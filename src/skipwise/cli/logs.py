@@ -251,8 +251,11 @@ def show_summary(summary: LogSummary) -> None:
         )
     edges = [f"{edge:.2g}" if edge < 10 else f"{edge:.0f}" for edge in HISTOGRAM_EDGES_S]
     bins = [f"{low}-{high} s" for low, high in itertools.pairwise(edges)]
-    labels = [*bins, f"{edges[-1]} s and more"][: len(summary.watch_histogram)]
-    console.print(draw_bars("How long people watch (events)", labels, summary.watch_histogram))
+    labels = [*bins, f"{edges[-1]} s and more"]
+    longest = max((at for at, count in enumerate(summary.watch_histogram) if count), default=0)
+    counts = summary.watch_histogram[: longest + 1]  # bars of nothing beyond it say nothing
+    title = "How long people watch (events)"
+    console.print(draw_bars(title, labels[: len(counts)], counts))
     _show_oddities(summary)
 
 
