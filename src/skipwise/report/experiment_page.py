@@ -14,6 +14,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from skipwise.experiments.analysis import Analysis
 from skipwise.experiments.definition import Definition, Guardrail
@@ -214,6 +215,7 @@ def _paths(analysis: Analysis, definition: Definition, treatment: str, number: i
                 axes.axhline(100 * side * rails[name], color=SECOND, linewidth=1, linestyle="--")
             axes.set_title(METRICS[name].words)
             axes.set_xlim(0.5, max(definition.days, analysis.days) + 0.5)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     rows = len(names) + 1 >> 1
     return Chart(

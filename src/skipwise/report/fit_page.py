@@ -93,6 +93,7 @@ def _plots(held_out: LogFacts, world: LogFacts, distances: Sequence[Distance]) -
     return Chart(
         name="fit",
         title="The distributions, one by one",
-        reading="Solid: held-out days of the log. Dashed: the world. Share of values up to each.",
+        reading="Solid: held-out days of the log. Dashed: the world. Share of values up to each. "
+        "Where values differ by orders, the axis is logarithmic above 1.",
         svg=draw("fit", "Distribution functions of log and world", (8.5, 2.1 * rows), paint),
     )
