@@ -119,6 +119,20 @@ def test_a_tiring_topic_and_a_spoilt_mood_raise_the_odds() -> None:
     np.testing.assert_allclose(crowd.odds(*args).p_glance, fresh)
 
 
+def test_what_is_told_afterwards_are_the_odds_asked_before() -> None:
+    crowd = crowd_of(WORLD)
+    everyone = np.arange(WORLD.viewers)
+    crowd.run[:], crowd.repeats[:] = everyone % 6, everyone % 5
+    crowd.topic[:] = crowd.videos.topics[everyone % WORLD.videos, 0]
+    args = everyone, everyone % WORLD.videos, everyone % 3, np.full(everyone.size, 1, np.int64)
+    asked = crowd.odds(*args)
+    _, told = crowd.watch(*args)
+    np.testing.assert_array_equal(told.parts, asked.parts)
+    np.testing.assert_array_equal(told.p_glance, asked.p_glance)
+    np.testing.assert_array_equal(told.expected_watch_s, asked.expected_watch_s)
+    assert not np.array_equal(crowd.odds(*args).parts, asked.parts)  # for they have moved on
+
+
 def test_some_feedback_arrives_late() -> None:
     crowd = crowd_of(dataclasses.replace(WORLD, viewers=60_000))
     everyone = np.arange(60_000)

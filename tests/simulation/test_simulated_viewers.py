@@ -7,7 +7,13 @@ import pytest
 
 from skipwise.simulation.exposure import plan_exposures, run_length
 from skipwise.simulation.odds import odds_before_mood
-from skipwise.simulation.population import DRIFT_DAYS, draw_videos, draw_viewers, tastes_on
+from skipwise.simulation.population import (
+    DRIFT_DAYS,
+    draw_videos,
+    draw_viewers,
+    drift_after,
+    tastes_on,
+)
 from skipwise.simulation.world import WorldSettings, planted_world
 
 SETTINGS = WorldSettings(viewers=300, videos=400, topics=10, days=4)
@@ -23,7 +29,7 @@ def test_tastes_drift_slowly_and_keep_their_spread() -> None:
     viewers = draw_viewers(SETTINGS, np.random.default_rng(0))
     viewer, topic = (index.ravel() for index in np.indices(viewers.first_tastes.shape))
     at = {
-        days: tastes_on(viewers, viewer, topic, np.full(viewer.size, days))
+        days: tastes_on(viewers, viewer, topic, drift_after(np.full(viewer.size, days)))
         for days in (0.0, 7.0, DRIFT_DAYS)
     }
     np.testing.assert_array_equal(at[0.0], viewers.first_tastes.ravel())

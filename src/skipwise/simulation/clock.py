@@ -1,12 +1,13 @@
 """When each impression was shown.
 
-    Exposures, watch_ms (N,), rng  ->  show_times  ->  shown_at_ms (N,)
+    Exposures, watch_ms (N,), rng  ->  show_times   ->  shown_at_ms (N,)
+    starts and busy times          ->  in_sessions  ->  shown_at_ms (N,), ends_ms (S,)
 
 - Within a session the next video is shown when the last one was left, plus a small gap.
 - A session begins at its wanted time, or, if the viewer is then still busy, `PAUSE_MS` after the
   session before: views of one viewer never overlap, and sessions are told apart by their gaps.
 
-Knows `exposure`; is read by `log`.
+Knows `exposure`; is read by `log` and `living_log`.
 """
 
 import numpy as np
@@ -40,6 +41,32 @@ def show_times(exposures: Exposures, watch_ms: Integers, rng: np.random.Generato
     starts_ms = _starts(exposures.session_starts_ms, session_ms, exposures.viewer[first_row])
     shown_at_ms: Integers = (starts_ms - before_ms[first_row])[exposures.session] + before_ms
     return shown_at_ms
+
+
+def in_sessions(
+    session: Integers, starts_ms: Integers, busy_ms: Integers
+) -> tuple[Integers, Integers]:
+    """Lay views out after each other, each session from its own start.
+
+    Args:
+        session: (N,) of each view, from 0; each session has views, and those of one are in order.
+        starts_ms: (S,) start of each.
+        busy_ms: (N,) time from one view to the next.
+
+    Returns:
+        (N,) when each view begins, and (S,) when the session is over.
+
+    >>> in_sessions(np.array([0, 1, 0]), np.array([10, 50]), np.array([1, 2, 3]))
+    (array([10, 50, 11]), array([14, 52]))
+    """
+    order = np.argsort(session, kind="stable")
+    until_ms = np.cumsum(busy_ms[order])
+    last = np.cumsum(np.bincount(session, minlength=starts_ms.size)) - 1
+    ends_ms = until_ms[last]
+    begins_ms = starts_ms - np.concatenate([[0], ends_ms])[:-1]
+    shown_at_ms = np.empty_like(busy_ms)
+    shown_at_ms[order] = until_ms - busy_ms[order] + begins_ms[session[order]]
+    return shown_at_ms, ends_ms + begins_ms
 
 
 def _starts(wanted_ms: Integers, session_ms: Integers, viewer: Integers) -> Integers:

@@ -130,18 +130,24 @@ class TasteServing:
         self._by_topic = np.argsort(videos.topics[:, 0], kind="stable")
         self._mass = np.cumsum(videos.popularity[self._by_topic])
         first_topic = videos.topics[self._by_topic, 0]
-        self._ends = np.searchsorted(first_topic, np.arange(settings.topics), side="right")
+        ends = np.searchsorted(first_topic, np.arange(settings.topics), side="right")
+        self._last = ends - 1
+        upper = self._mass[self._last]
+        self._lower = np.concatenate([[0.0], upper[:-1]])
+        self._weight = upper - self._lower
         self._topics = settings.topics
 
     def draw(self, viewer: Integers, rng: np.random.Generator) -> Integers:
         """Draw a video for each viewer, (N,)."""
-        drawn = np.searchsorted(self._below, viewer + rng.random(viewer.size), side="right")
-        topic = np.minimum(drawn - viewer * self._topics, self._topics - 1)
-        upper = self._mass[self._ends - 1]
-        lower = np.concatenate([[0.0], upper[:-1]])
-        wanted = lower[topic] + rng.random(viewer.size) * (upper - lower)[topic]
-        place = np.searchsorted(self._mass, wanted, side="right")
-        video: Integers = self._by_topic[np.minimum(place, self._ends[topic] - 1)]
+        return self.drawn(viewer, *rng.random((2, viewer.size)))
+
+    def drawn(self, viewer: Integers, topic_lot: Floats, video_lot: Floats) -> Integers:
+        """Return the video that two uniform numbers in [0, 1) draw for each viewer, (N,)."""
+        place = self._below.searchsorted(viewer + topic_lot, side="right")
+        topic = np.minimum(place - viewer * self._topics, self._topics - 1)
+        wanted = self._lower.take(topic) + video_lot * self._weight.take(topic)
+        place = self._mass.searchsorted(wanted, side="right")
+        video: Integers = self._by_topic.take(np.minimum(place, self._last.take(topic)))
         return video
 
 

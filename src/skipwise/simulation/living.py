@@ -2,6 +2,7 @@
 
     day            ->  LivingViewers.come     ->  sessions of the day, and when each begins
     videos shown   ->  LivingViewers.watch    ->  Watched, (N,) per column; their state moves on
+                   (= decide, then watched and hidden of as many steps together as one likes)
     day is over    ->  LivingViewers.sleep    ->  what the day was like decides who comes tomorrow
 
 - Whoever chooses the videos, a serving system or a lottery, only ever sees `Watched`; what no log
@@ -16,22 +17,35 @@ by `living_log` and by the closed loop.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.simulation.exposure import HOUR_WEIGHTS, TasteServing
-from skipwise.simulation.odds import Showing, intercept_for, odds_of, sigmoid
+from skipwise.simulation.habits import Habits
+from skipwise.simulation.odds import (
+    Moment,
+    Odds,
+    Showing,
+    intercept_for,
+    logit_of,
+    moment_of,
+    sigmoid,
+    stacked,
+)
 from skipwise.simulation.population import Floats, Integers, Videos, Viewers
 from skipwise.simulation.watching import (
     FLAG_NAMES,
     LONGEST_MOOD,
     MEAN_MOOD,
     MOOD_PER_GLANCE,
-    draw_watch_ms,
+    Lots,
+    draw_lots,
     expected_watch_s,
     p_flags,
     stay_scale_s,
+    watch_ms_of,
 )
 from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
 
@@ -70,6 +84,21 @@ class Hidden:
     affinity: Floats
     parts: Floats
     """(N, 9) parts of the logit of `p_glance`, in the order of PART_NAMES."""
+
+
+class Views(NamedTuple):
+    """Views that are decided, (N,) per column: all that what viewers did follows from."""
+
+    showing: Showing
+    glances: Integers
+    """In a row just before."""
+    glanced: NDArray[np.bool_]
+    leaves: NDArray[np.bool_]
+    lots: Lots
+    flag_lots: Floats
+    """(N, 5) uniform."""
+    delay_ms: Floats
+    """Of explicit feedback, if there is any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,6 +143,12 @@ class LivingViewers:
         """Stays less the usual, remembered over days."""
         self._views = np.zeros(number)
         self._stays = np.zeros(number)
+        habits = settings.habits
+        self._odds = Odds(settings, viewers, videos)
+        self._topic_of = np.ascontiguousarray(videos.topics[:, 0])
+        self._zeros = np.array(habits.surface_zeros)
+        self._mood = MOOD_PER_GLANCE * (np.arange(LONGEST_MOOD + 1.0) - MEAN_MOOD)
+        self._p_leaves = _p_leaves(habits)
         self.intercept = self._find_intercept() if intercept is None else intercept
 
     def come(self, day: int) -> Sessions:
@@ -154,50 +189,70 @@ class LivingViewers:
 
         Nothing moves, so any number of videos may be asked for one viewer.
         """
-        topic = self.videos.topics[video, 0]
-        repeats = np.where(topic == self.topic[viewer], self.repeats[viewer], 0)
-        showing = Showing(viewer, video, surface, started_ms, repeats)
-        affinity, parts = odds_of(self.settings, self.viewers, self.videos, showing)
-        parts[:, 0] = self.intercept
-        glances = np.minimum(self.run[viewer], LONGEST_MOOD)
-        parts[:, -1] = MOOD_PER_GLANCE * (glances - MEAN_MOOD)
-        p_glance = sigmoid(parts.sum(axis=1))
-        habits = self.settings.habits
-        watch_s = expected_watch_s(
-            p_glance,
-            stay_scale_s(self.settings, affinity, self.videos, video),
-            self.videos.duration_ms[video] / 1000.0,
-            habits.rewatch_share,
-            habits.glance_shape,
-            np.array(habits.surface_zeros)[surface],
-        )
-        return Hidden(p_glance=p_glance, expected_watch_s=watch_s, affinity=affinity, parts=parts)
+        repeats = self._repeats(viewer, self._topic_of[video])
+        showing = self._odds.showing(viewer, video, surface, repeats, moment_of(started_ms))
+        return self.hidden(showing, self.run[viewer])
 
     def watch(
         self, viewer: Integers, video: Integers, surface: Integers, started_ms: Integers
     ) -> tuple[Watched, Hidden]:
         """Let each of these viewers, all different, watch one video."""
-        rng, habits = self.rng, self.settings.habits
-        hidden = self.odds(viewer, video, surface, started_ms)
-        glanced = rng.random(viewer.size) < hidden.p_glance
-        scale_s = stay_scale_s(self.settings, hidden.affinity, self.videos, video)
-        zeros, duration_ms = np.array(habits.surface_zeros)[surface], self.videos.duration_ms[video]
-        watch_ms = draw_watch_ms(habits, glanced, scale_s, duration_ms, rng, zeros)
-        chances = p_flags(self.settings, hidden.affinity, glanced)
-        flags = rng.random((viewer.size, len(FLAG_NAMES))) < chances
-        late = flags.any(axis=1) & (rng.random(viewer.size) < LATE_SHARE)
-        delay_ms = np.where(late, rng.exponential(LATE_MS, size=viewer.size), 0.0)
-        self._feel(viewer, video, glanced)
-        boredom = habits.boredom * (np.minimum(self.run[viewer], LONGEST_BOREDOM) - 1.0)
-        ends = 1.0 / habits.session_views
-        logit = np.log(ends / (1.0 - ends)) + boredom if ends < 1 else np.full(viewer.size, 50.0)
-        watched = Watched(
-            watch_ms=watch_ms,
+        views = self.decide(viewer, video, surface, moment_of(started_ms))
+        return self.watched(views), self.hidden(views.showing, views.glances)
+
+    def decide(self, viewer: Integers, video: Integers, surface: Integers, moment: Moment) -> Views:
+        """Do what the next view depends on, and draw the rest; of viewers who all differ.
+
+        What they did, and what was likely, is worked out of many steps together.
+        """
+        rng, topic = self.rng, self._topic_of.take(video)
+        repeats, glances = self._repeats(viewer, topic), self.run.take(viewer)
+        showing = self._odds.showing(viewer, video, surface, repeats, moment)
+        glanced = rng.random(viewer.size) < sigmoid(logit_of(self._parts(showing, glances)))
+        lots = draw_lots(self.settings.habits, self._zeros.take(surface), rng)
+        flag_lots = rng.random((viewer.size, len(FLAG_NAMES)))
+        is_late = rng.random(viewer.size) < LATE_SHARE
+        delay_ms = rng.exponential(LATE_MS, size=viewer.size) * is_late
+        stays = ~glanced
+        run = (glances + 1) * glanced
+        self.run[viewer], self.topic[viewer], self.repeats[viewer] = run, topic, repeats + 1
+        self._views[viewer] += 1.0
+        self._stays[viewer] += stays
+        leaves = rng.random(viewer.size) < self._p_leaves.take(run, mode="clip")
+        return Views(showing, glances, glanced, leaves, lots, flag_lots, delay_ms)
+
+    def watched(self, views: Views) -> Watched:
+        """Work out what a log tells of these views."""
+        video, affinity = views.showing.video, views.showing.affinity
+        scale_s = stay_scale_s(self.settings, affinity, self.videos, video)
+        flags = views.flag_lots < p_flags(self.settings, affinity, views.glanced)
+        return Watched(
+            watch_ms=watch_ms_of(
+                views.lots, views.glanced, scale_s, self.videos.duration_ms.take(video)
+            ),
             flags=flags,
-            feedback_delay_ms=delay_ms.astype(np.int64),
-            leaves=rng.random(viewer.size) < sigmoid(logit),
+            feedback_delay_ms=(views.delay_ms * flags.any(axis=1)).astype(np.int64),
+            leaves=views.leaves,
         )
-        return watched, hidden
+
+    def hidden(self, showing: Showing, glances: Integers) -> Hidden:
+        """Work out what no log tells, where `glances` (N,) went before in a row."""
+        habits, parts = self.settings.habits, self._parts(showing, glances)
+        p_glance = sigmoid(logit_of(parts))
+        watch_s = expected_watch_s(
+            p_glance,
+            stay_scale_s(self.settings, showing.affinity, self.videos, showing.video),
+            self.videos.duration_ms.take(showing.video) / 1000.0,
+            habits.rewatch_share,
+            habits.glance_shape,
+            self._zeros.take(showing.surface),
+        )
+        return Hidden(
+            p_glance=p_glance,
+            expected_watch_s=watch_s,
+            affinity=showing.affinity,
+            parts=stacked(parts),
+        )
 
     def sleep(self) -> None:
         """End the day: feelings move towards what it was like, or towards nothing in particular."""
@@ -207,14 +262,14 @@ class LivingViewers:
         self.feeling = REMEMBERED * self.feeling + (1 - REMEMBERED) * felt
         self._views[:] = self._stays[:] = 0.0
 
-    def _feel(self, viewer: Integers, video: Integers, glanced: NDArray[np.bool_]) -> None:
-        topic = self.videos.topics[video, 0]
-        again = topic == self.topic[viewer]
-        self.repeats[viewer] = np.where(again, self.repeats[viewer] + 1, 1)
-        self.topic[viewer] = topic
-        self.run[viewer] = np.where(glanced, self.run[viewer] + 1, 0)
-        self._views[viewer] += 1.0
-        self._stays[viewer] += ~glanced
+    def _repeats(self, viewer: Integers, topic: Integers) -> Integers:
+        repeats: Integers = self.repeats.take(viewer) * (topic == self.topic.take(viewer))
+        return repeats
+
+    def _parts(self, showing: Showing, glances: Integers) -> list[Floats | float]:
+        parts = self._odds.parts(showing, self.intercept)
+        parts[-1] = self._mood.take(glances, mode="clip")
+        return parts
 
     def _find_intercept(self) -> float:
         """Ask for 20,000 views that a simple lottery serves, at a random hour of the first day."""
@@ -222,15 +277,23 @@ class LivingViewers:
         number = 20_000
         shares = settings.habits.surface_shares
         viewer = rng.integers(0, self.viewers.patience.size, number)
-        showing = Showing(
-            viewer,
-            TasteServing(settings, self.viewers, self.videos).draw(viewer, rng),
-            rng.choice(len(shares), size=number, p=shares),
-            FIRST_DAY * DAY_MS - UTC_OFFSET_MS + rng.integers(0, DAY_MS, number),
-            np.zeros(number, dtype=np.int64),
+        video = TasteServing(settings, self.viewers, self.videos).draw(viewer, rng)
+        surface = rng.choice(len(shares), size=number, p=shares)
+        started_ms = FIRST_DAY * DAY_MS - UTC_OFFSET_MS + rng.integers(0, DAY_MS, number)
+        showing = self._odds.showing(
+            viewer, video, surface, np.zeros(number, dtype=np.int64), moment_of(started_ms)
         )
-        _, parts = odds_of(settings, self.viewers, self.videos, showing)
-        return intercept_for(parts.sum(axis=1), settings.glance_share)
+        parts = self._odds.parts(showing)
+        return intercept_for(logit_of(parts), settings.glance_share)
+
+
+def _p_leaves(habits: Habits) -> Floats:
+    """Return the chance of leaving after 0 to LONGEST_BOREDOM glances in a row."""
+    ends = 1.0 / habits.session_views
+    glances = np.arange(LONGEST_BOREDOM + 1.0)
+    if ends >= 1:
+        return sigmoid(np.full(glances.size, 50.0))
+    return sigmoid(np.log(ends / (1.0 - ends)) + habits.boredom * (glances - 1.0))
 
 
 def _positive_poisson(rate: Floats, rng: np.random.Generator) -> Integers:

@@ -1,6 +1,7 @@
 """What makes a viewer leave at once, apart from the mood he is in.
 
     WorldSettings, Viewers, Videos, Exposures  ->  odds_before_mood  ->  affinity (N,), parts (N, 9)
+    the same, one step after the other  ->  Odds.showing, Odds.parts  ->  nine parts (N,)
 
 - The logit of a glance is a sum of named parts: intercept, taste, author, patience, quality,
   surface, fatigue (the same topic again and again in a session), hour at which the session was to
@@ -9,15 +10,24 @@
 - In a `skip_only` world taste is the only part.
 
 All forms and numbers are our own choice, set by eye to KuaiRand-Pure's shares.
-Knows `exposure`, `population`, `world`; is read by `watching` and `tables`.
+Knows `exposure`, `population`, `world`; is read by `watching`, `living` and `tables`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from skipwise.simulation.exposure import Exposures, run_length, skip_only_logit
-from skipwise.simulation.population import Floats, Integers, Videos, Viewers, tastes_on
+from skipwise.simulation.population import (
+    Drift,
+    Floats,
+    Integers,
+    Videos,
+    Viewers,
+    drift_after,
+    tastes_on,
+)
 from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS, WorldSettings
 
 PART_NAMES = (
@@ -48,20 +58,41 @@ def odds_before_mood(
 
     The intercept, one for the whole world, is found on these impressions where it is None.
     """
-    started_ms = exposures.session_starts_ms[exposures.session]
-    repeats = run_length(videos.topics[exposures.video, 0], exposures.session)
-    affinity, parts = odds_of(
-        settings,
-        viewers,
-        videos,
-        Showing(exposures.viewer, exposures.video, exposures.surface, started_ms, repeats),
+    odds = Odds(settings, viewers, videos)
+    showing = odds.showing(
+        exposures.viewer,
+        exposures.video,
+        exposures.surface,
+        run_length(videos.topics[exposures.video, 0], exposures.session),
+        moment_of(exposures.session_starts_ms[exposures.session]),
     )
+    parts = stacked(odds.parts(showing))
     if settings.skip_only:
-        return affinity, parts
+        return showing.affinity, parts
     if intercept is None:
-        intercept = intercept_for(parts.sum(axis=1), settings.glance_share)
+        intercept = intercept_for(logit_of(parts.T), settings.glance_share)
     parts[:, 0] = intercept
-    return affinity, parts
+    return showing.affinity, parts
+
+
+class Moment(NamedTuple):
+    """What the start of a session settles, (N,)."""
+
+    drift: Drift
+    hour: Floats
+    """Part of the logit."""
+
+    def of(self, rows: Integers) -> "Moment":
+        """Return that of some rows."""
+        first, later = self.drift
+        return Moment(Drift(first.take(rows), later.take(rows)), self.hour.take(rows))
+
+
+def moment_of(started_ms: Integers) -> Moment:
+    """Say what sessions that begin at `started_ms` (N,), UTC epoch, have in common."""
+    days = (started_ms + UTC_OFFSET_MS) / DAY_MS
+    calm_at_21 = -0.2 * np.cos(2.0 * np.pi * (days - 21.0 / 24.0))
+    return Moment(drift_after(days - FIRST_DAY), calm_at_21)
 
 
 class Showing(NamedTuple):
@@ -70,53 +101,100 @@ class Showing(NamedTuple):
     viewer: Integers
     video: Integers
     surface: Integers
-    started_ms: Integers
-    """When the session began, UTC epoch."""
     repeats: Integers
     """Views of the same topic just before, in the same session."""
+    hour: Floats
+    """Part of the logit, of when the session began."""
+    to_topic: Floats
+    """Liking of the video's topics; 0 is indifferent."""
+    to_author: Floats
+
+    @property
+    def affinity(self) -> Floats:
+        """Liking of topic and author."""
+        return self.to_topic + self.to_author
 
 
-def odds_of(
-    settings: WorldSettings, viewers: Viewers, videos: Videos, showing: Showing
-) -> tuple[Floats, Floats]:
-    """Return (N,) affinities and (N, 9) parts, those of intercept and mood still 0."""
-    viewer, video = showing.viewer, showing.video
-    started_ms = showing.started_ms + UTC_OFFSET_MS
-    taste = _mean_taste(viewers, viewer, videos.topics[video], started_ms / DAY_MS - FIRST_DAY)
-    parts = np.zeros((viewer.size, len(PART_NAMES)))
-    if settings.skip_only:
-        parts[:, 1] = skip_only_logit(taste, settings.taste_strength)
-        return settings.taste_strength * taste, parts
-    habits = settings.habits
-    to_topic = settings.taste_strength * taste
-    traits = viewers.author_traits[viewer] * videos.author_traits[video]
-    to_author = 0.4 * settings.taste_strength * traits.sum(axis=1)
-    parts[:, 1] = -1.3 * to_topic
-    parts[:, 2] = -1.3 * to_author
-    parts[:, 3] = -viewers.patience[viewer]
-    parts[:, 4] = -0.9 * videos.quality[video]
-    if habits.duration_logit:
-        longer = np.log(videos.duration_ms[video] / (1000.0 * habits.duration_median_s))
-        parts[:, 4] += habits.duration_logit * longer
-    parts[:, 5] = np.array(habits.surface_logits)[showing.surface]
-    parts[:, 6] = FATIGUE_PER_VIEW * np.minimum(showing.repeats, LONGEST_FATIGUE)
-    parts[:, 7] = -0.2 * np.cos(2.0 * np.pi * (started_ms / DAY_MS - 21.0 / 24.0))  # calm at 21 h
-    return to_topic + to_author, parts
+class Odds:
+    """The parts of the logit of a glance in one world; keeps what only viewer or video settle."""
+
+    def __init__(self, settings: WorldSettings, viewers: Viewers, videos: Videos) -> None:
+        habits = settings.habits
+        self._settings, self._viewers = settings, viewers
+        self._topics = np.ascontiguousarray(videos.topics.T)
+        self._num_topics = (videos.topics >= 0).sum(axis=1).astype(np.float64)
+        self._viewer_traits = np.ascontiguousarray(viewers.author_traits.T)
+        self._author_traits = np.ascontiguousarray(videos.author_traits.T)
+        self._patience = -viewers.patience
+        self._quality = -0.9 * videos.quality
+        if habits.duration_logit:
+            longer = np.log(videos.duration_ms / (1000.0 * habits.duration_median_s))
+            self._quality += habits.duration_logit * longer
+        self._surface = np.array(habits.surface_logits)
+        self._fatigue = FATIGUE_PER_VIEW * np.arange(LONGEST_FATIGUE + 1.0)
+
+    def showing(
+        self,
+        viewer: Integers,
+        video: Integers,
+        surface: Integers,
+        repeats: Integers,
+        moment: Moment,
+    ) -> Showing:
+        """Look up how a viewer likes what he is shown, (N,) each.
+
+        The taste for a video is the mean of those for its one to three topics.
+        """
+        topics = self._topics.take(video, axis=1)
+        tastes = tastes_on(self._viewers, viewer, topics, moment.drift)
+        tastes *= topics >= 0
+        to_topic = np.add.reduce(tastes)
+        to_topic /= self._num_topics.take(video)
+        to_topic *= self._settings.taste_strength
+        if self._settings.skip_only:
+            nothing = np.zeros(viewer.size)
+            return Showing(viewer, video, surface, repeats, nothing, to_topic, nothing)
+        traits = self._viewer_traits.take(viewer, axis=1)
+        traits *= self._author_traits.take(video, axis=1)
+        to_author = np.add.reduce(traits)
+        to_author *= 0.4 * self._settings.taste_strength
+        return Showing(viewer, video, surface, repeats, moment.hour, to_topic, to_author)
+
+    def parts(self, showing: Showing, intercept: float = 0.0) -> list[Floats | float]:
+        """Return nine numbers or arrays (N,), in the order of PART_NAMES; that of mood is 0."""
+        if self._settings.skip_only:
+            return [0.0, skip_only_logit(showing.to_topic, 1.0), *7 * [0.0]]
+        return [
+            intercept,
+            -1.3 * showing.to_topic,
+            -1.3 * showing.to_author,
+            self._patience.take(showing.viewer),
+            self._quality.take(showing.video),
+            self._surface.take(showing.surface),
+            self._fatigue.take(showing.repeats, mode="clip"),
+            showing.hour,
+            0.0,
+        ]
+
+
+def stacked(parts: Sequence[Floats | float]) -> Floats:
+    """Return nine parts (N,) as one array (N, 9) whose columns lie together."""
+    columns = np.empty((len(parts), np.size(parts[1])))
+    for column, part in zip(columns, parts, strict=True):
+        column[:] = part
+    return columns.T
+
+
+def logit_of(parts: Sequence[Floats | float] | Floats) -> Floats:
+    """Add nine parts (N,) up, in pairs; the second is an array."""
+    one, two, three, four, five, six, seven, eight, nine = parts
+    return np.asarray((one + two) + (three + four) + ((five + six) + (seven + eight)) + nine)
 
 
 def sigmoid(logit: Floats) -> Floats:
     """Turn logits into probabilities."""
     p: Floats = 1.0 / (1.0 + np.exp(-logit))
     return p
-
-
-def _mean_taste(viewers: Viewers, viewer: Integers, topics: Integers, days_in: Floats) -> Floats:
-    """Average a viewer's tastes over the topics of a video, (N, 3) with -1 for none."""
-    total: Floats = np.zeros(viewer.size)
-    for topic in topics.T:
-        total += np.where(topic >= 0, tastes_on(viewers, viewer, topic, days_in), 0.0)
-    total /= (topics >= 0).sum(axis=1)
-    return total
 
 
 def intercept_for(logits: Floats, wanted_share: float) -> float:

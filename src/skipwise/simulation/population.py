@@ -14,6 +14,7 @@ Knows `world`; is read by the rest of this folder.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,27 +143,48 @@ def draw_videos(settings: WorldSettings, rng: np.random.Generator) -> Videos:
     )
 
 
-def tastes_on(viewers: Viewers, viewer: Integers, topic: Integers, days_in: Floats) -> Floats:
-    """Return tastes after some days of drift.
+class Drift(NamedTuple):
+    """Weights of the tastes of the first day and of those that take over, (N,) each."""
+
+    first: Floats
+    later: Floats
+
+
+def drift_after(days_in: Floats) -> Drift:
+    """Weigh old tastes against new ones.
 
         taste = cos(a) first + sin(a) later,  a = (pi / 2) days_in / DRIFT_DAYS
 
     which keeps the spread of tastes the same on all days (own choice).
 
     Args:
+        days_in: (N,) days since the first day.
+    """
+    angle = 0.5 * np.pi * days_in / DRIFT_DAYS
+    return Drift(np.cos(angle), np.sin(angle))
+
+
+def tastes_on(viewers: Viewers, viewer: Integers, topic: Integers, drift: Drift) -> Floats:
+    """Return tastes after some drift.
+
+    Args:
         viewers: Whose tastes.
         viewer: (N,) which viewer.
-        topic: (N,) which topic.
-        days_in: (N,) days since the first day.
+        topic: (..., N) which topic; -1 is of no meaning here, and allowed.
+        drift: (N,) each.
 
     Returns:
-        (N,) tastes.
+        (..., N) tastes.
     """
-    first = viewers.first_tastes[viewer, topic]
+    place = topic + viewer * viewers.first_tastes.shape[1]
+    first: Floats = viewers.first_tastes.take(place)
     if viewers.later_tastes is viewers.first_tastes:
         return first
-    angle = 0.5 * np.pi * days_in / DRIFT_DAYS
-    return np.cos(angle) * first + np.sin(angle) * viewers.later_tastes[viewer, topic]
+    first *= drift.first
+    later = viewers.later_tastes.take(place)
+    later *= drift.later
+    first += later
+    return first
 
 
 def _free_tastes(settings: WorldSettings, rng: np.random.Generator) -> Floats:

@@ -121,7 +121,7 @@ def viewer_table(viewers: Viewers, viewers_before: int = 0) -> pa.Table:
 
 def truth_table(truth: Truth, rows: Integers, events_before: int = 0) -> pa.Table:
     """Build the table of what no log tells, one row per event, in the order of `rows`."""
-    parts = {f"logit_{name}": truth.parts[rows, place] for place, name in enumerate(PART_NAMES)}
+    parts = {f"logit_{name}": truth.parts[:, place][rows] for place, name in enumerate(PART_NAMES)}
     return pa.table(
         {
             "source_order": events_before + np.arange(rows.size, dtype=np.int64),
@@ -134,6 +134,15 @@ def truth_table(truth: Truth, rows: Integers, events_before: int = 0) -> pa.Tabl
 
 
 def _ids(letter: str, number: Integers) -> pa.Array:
+    """Write each number that there may be once, where they repeat."""
+    highest = int(number.max(initial=-1))
+    lowest = int(number.min(initial=highest))
+    if highest - lowest < number.size:
+        return _spelt(letter, np.arange(lowest, highest + 1)).take(pa.array(number - lowest))
+    return _spelt(letter, number)
+
+
+def _spelt(letter: str, number: Integers) -> pa.Array:
     return pc.binary_join_element_wise(letter, pc.cast(pa.array(number), pa.string()), "")
 
 

@@ -18,6 +18,7 @@ Knows `odds`, `exposure`, `population`, `world`; is read by `tables` and `log`.
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from skipwise.progress import Progress
 from skipwise.simulation.exposure import Exposures
 from skipwise.simulation.habits import Habits
-from skipwise.simulation.odds import odds_before_mood, sigmoid
+from skipwise.simulation.odds import logit_of, odds_before_mood, sigmoid
 from skipwise.simulation.population import Floats, Integers, Videos, Viewers
 from skipwise.simulation.world import WorldSettings
 
@@ -90,13 +91,14 @@ def watch(
     affinity, parts = odds_before_mood(settings, viewers, videos, exposures, intercept)
     mood_per_glance = 0.0 if settings.skip_only else MOOD_PER_GLANCE
     glanced, parts[:, -1] = leave_at_once(
-        parts.sum(axis=1), exposures, mood_per_glance, rng, progress
+        logit_of(parts.T), exposures, mood_per_glance, rng, progress
     )
-    p_glance = sigmoid(parts.sum(axis=1))
+    p_glance = sigmoid(logit_of(parts.T))
     duration_ms = videos.duration_ms[exposures.video]
     scale_s = stay_scale_s(settings, affinity, videos, exposures.video)
     zeros = np.array(settings.habits.surface_zeros)[exposures.surface]
-    watch_ms = draw_watch_ms(settings.habits, glanced, scale_s, duration_ms, rng, zeros)
+    lots = draw_lots(settings.habits, zeros, rng)
+    watch_ms = watch_ms_of(lots, glanced, scale_s, duration_ms)
     flags = rng.random((glanced.size, len(FLAG_NAMES))) < p_flags(settings, affinity, glanced)
     outcomes = Outcomes(watch_ms=watch_ms, flags=flags)
     if settings.shuffle_outcomes:
@@ -198,31 +200,42 @@ def stay_scale_s(
     return scale_s
 
 
-def draw_watch_ms(
-    habits: Habits,
-    glanced: NDArray[np.bool_],
-    scale_s: Floats,
-    duration_ms: Integers,
-    rng: np.random.Generator,
-    zeros: Floats,
-) -> Integers:
-    """Draw whole milliseconds: below GLANCE_MS for a glance, never below it otherwise.
+class Lots(NamedTuple):
+    """What chance says of a watch before it is known how the video is liked, (N,) each."""
 
-    `zeros` (N,) is the share of glances that last 0 s.
-    """
-    glance_ms = rng.integers(0, GLANCE_MS, size=glanced.size)
+    glance_ms: Integers
+    """Length of the watch if it is a glance, below GLANCE_MS."""
+    interest: Floats
+    """Exponential: its square, times the scale, is how long interest would last after that."""
+    jitter_ms: Integers
+    """What a finished watch runs on for."""
+    again: Floats
+    """Part of the video that a finished watch goes on for, once more; 0 = none."""
+
+
+def draw_lots(habits: Habits, zeros: Floats, rng: np.random.Generator) -> Lots:
+    """Draw what does not depend on tastes; `zeros` (N,) is the share of glances that last 0 s."""
+    number = zeros.size
+    glance_ms = rng.integers(0, GLANCE_MS, size=number)
     if habits.glance_shape != 1.0:
         part = (glance_ms / GLANCE_MS) ** habits.glance_shape
         glance_ms = np.minimum(np.rint(GLANCE_MS * part), GLANCE_MS - 1).astype(np.int64)
     if zeros.any():
-        glance_ms = np.where(rng.random(glanced.size) < zeros, 0, glance_ms)
-    stay_ms = GLANCE_MS + 1000.0 * scale_s * rng.exponential(size=glanced.size) ** 2
-    jitter_ms = rng.integers(0, FINISH_JITTER_MS, size=glanced.size)
-    again = rng.random(glanced.size) < habits.rewatch_share
-    again_ms = np.where(again, rng.random(glanced.size) * duration_ms, 0.0)
-    finish_ms = duration_ms + jitter_ms + again_ms
+        glance_ms = np.where(rng.random(number) < zeros, 0, glance_ms)
+    interest = rng.exponential(size=number)
+    jitter_ms = rng.integers(0, FINISH_JITTER_MS, size=number)
+    is_again, part = rng.random((2, number))
+    return Lots(glance_ms, interest, jitter_ms, part * (is_again < habits.rewatch_share))
+
+
+def watch_ms_of(
+    lots: Lots, glanced: NDArray[np.bool_], scale_s: Floats, duration_ms: Integers
+) -> Integers:
+    """Return whole milliseconds: below GLANCE_MS for a glance, never below it otherwise."""
+    stay_ms = GLANCE_MS + 1000.0 * scale_s * lots.interest**2
+    finish_ms = duration_ms + lots.jitter_ms + lots.again * duration_ms
     stayed_ms = np.where(stay_ms >= duration_ms, finish_ms, stay_ms)
-    return np.where(glanced, glance_ms, stayed_ms).astype(np.int64)
+    return np.where(glanced, lots.glance_ms, stayed_ms).astype(np.int64)
 
 
 def p_flags(settings: WorldSettings, affinity: Floats, glanced: NDArray[np.bool_]) -> Floats:
