@@ -85,7 +85,9 @@ def test_without_lightgbm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(importlib, "import_module", absent)
     train, label = planted(0)
-    with pytest.raises(SettingError, match=r"LightGBM cannot be used.*skipwise\[baselines\]"):
+    with pytest.raises(
+        SettingError, match=r"LightGBM cannot be used.*pip install '\.\[baselines\]'"
+    ):
         lightgbm_baseline(train, label, train, seed=0)
 
 

@@ -96,7 +96,7 @@ def test_the_commands_go_from_a_file_to_a_page(log: Path, tmp_path: Path) -> Non
     run = CliRunner().invoke
     checked = run(app, ["experiment", "check", str(definition)])
     assert checked.exit_code == 2
-    assert "no RUN folder" in checked.stderr
+    assert "'control' cannot be served with its model 'runs/a'" in checked.stderr
     assert run(app, ["experiment", "check", str(definition), "--no-models"]).exit_code == 0
     (tmp_path / "viewers.txt").write_text("u1\nu7\n", encoding="utf-8")
     assigned = run(app, ["experiment", "assign", str(definition), str(tmp_path / "viewers.txt")])
