@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ def write_json(path: Path, value: Any) -> None:
         aside.write_text(
             json.dumps(_without_nan(value), indent=1, allow_nan=False) + "\n", encoding="utf-8"
         )
+
+
+def append_json_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Append a line of JSON for each row; they are on disk when it returns."""
+    with path.open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, separators=(",", ":")) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def checksum(path: Path) -> str:

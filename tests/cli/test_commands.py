@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -20,7 +19,6 @@ from skipwise.cli.main import app
 from skipwise.serving.telling import say_exports
 from skipwise.training.checkpoint import load_run, sealed
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 TRAINING = ("--preset", "tiny", "passes_at_most=1", "threads=1", "optimizer.learning_rate=0.01")
 
 
@@ -284,54 +282,6 @@ def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: 
     resumed = skipwise(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert load_run(tmp_path / "run").description["best_pass"] == 1
-
-
-def test_every_command_of_the_readme_exists_and_takes_what_is_shown() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    shown = re.findall(r"^\$ (?:\.venv/bin/)?(skipwise [^#\n]+)", readme, flags=re.MULTILINE)
-    assert len(shown) >= 6
-    help_of: dict[tuple[str, ...], str] = {}
-    for line in shown:
-        words = shlex.split(line)[1:]
-        command = tuple(words[: 2 if words[0] == "experiment" else 1])
-        if command not in help_of:
-            help_of[command] = told(*command, "--help").stdout
-        help_text = help_of[command]
-        for option in (word for word in words if word.startswith("--")):
-            assert option in help_text, line
-
-
-COMMANDS = (
-    *("simulate", "inspect", "prepare", "train", "evaluate", "report", "serve", "key", "loop"),
-    *("tune", "offpolicy", "demo"),
-    *(f"experiment {name}" for name in ("check", "assign", "analyse", "report", "watch")),
-)
-
-
-@pytest.mark.parametrize("width", ["80", "100"])
-def test_help_shows_examples_that_can_be_copied(
-    width: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each begins a line, reads as one command, and has options the command knows."""
-    monkeypatch.setenv("TERMINAL_WIDTH", width)
-    for command in COMMANDS:
-        text = told(*command.split(), "--help").stdout
-        assert max(map(len, text.splitlines())) <= int(width), command
-        assert text.count("Example:") == len(re.findall(r"^ *Example:", text, flags=re.MULTILINE))
-        shown = re.findall(r"^ *Example: ((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
-        assert shown, command
-        for example in shown:
-            words = shlex.split(example)
-            assert words[: 1 + len(command.split())] == ["skipwise", *command.split()]
-            assert words[-1] not in {"", "\\"}
-            assert {word for word in words if word.startswith("--")} <= set(text.split())
-
-
-def test_no_summary_in_the_list_of_commands_is_cut() -> None:
-    for words in ((), ("experiment",)):
-        listed = told(*words, "--help").stdout
-        assert "..." not in listed.split("Commands:")[1]
-    assert "watch" in told("--help").stdout
 
 
 SPLIT = """

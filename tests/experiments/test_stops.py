@@ -20,9 +20,10 @@ from skipwise.experiments.definition import Guardrail, Variant
 from skipwise.experiments.exposure import read_exposures
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.panel import Panel, UntilStop, make_panel
-from skipwise.experiments.stops import Stop, append_stops, read_stops
+from skipwise.experiments.stops import Stop, read_stops
 from skipwise.experiments.verdict import judge
 from skipwise.simulation.world import DAY_MS, FIRST_DAY, UTC_OFFSET_MS
+from skipwise.storage import append_json_lines
 from tests.experiments.planted import DEFINITION, FILE, made_panel, planted_log
 
 GUARDED = dataclasses.replace(
@@ -206,7 +207,7 @@ def test_the_command_judges_as_of_the_stop_and_says_so_everywhere(
 ) -> None:
     definition, out, stops = (tmp_path / name for name in ("e.toml", "out", "stopped-by-hand"))
     definition.write_text(FILE, encoding="utf-8")
-    append_stops(stops, [STOP, STOP._replace(at_ms=EVENING_MS + DAY_MS)])
+    append_json_lines(stops, [STOP, STOP._replace(at_ms=EVENING_MS + DAY_MS)])
     words = ["experiment", "analyse", str(definition), str(log), "--out", str(out)]
     told = CliRunner().invoke(app, [*words, "--stops", str(stops)])
     assert told.exit_code == 0, told.output
@@ -220,7 +221,7 @@ def test_the_command_judges_as_of_the_stop_and_says_so_everywhere(
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("stopped on day 2") >= 2
     assert "until the stop: who was" in page
-    append_stops(log / "stops.jsonl", [STOP])
+    append_json_lines(log / "stops.jsonl", [STOP])
     beside = CliRunner().invoke(app, words)
     (log / "stops.jsonl").unlink()
     assert beside.stdout == told.stdout
@@ -231,7 +232,7 @@ def test_a_stop_that_cannot_be_is_refused(log: Path, tmp_path: Path) -> None:
 
     def read(*stops: Stop) -> dict[str, Stop]:
         path.unlink(missing_ok=True)
-        append_stops(path, stops)
+        append_json_lines(path, stops)
         return dict(read_stops(GUARDED, path))
 
     assert read(STOP._replace(experiment="another"), STOP._replace(at_ms=EVENING_MS + 1), STOP) == {

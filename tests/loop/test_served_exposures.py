@@ -164,7 +164,7 @@ def test_killed_while_it_appends_each_exposure_is_there_once_and_in_order(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(served_exposures, "append_exposures", dies)
+        broken.setattr(served_exposures, "append_json_lines", dies)
         with pytest.raises(KeyboardInterrupt):
             served_log(engine, small_dataset, log, connection).pull()
     with pytest.raises(ExperimentError, match="must be a list"):

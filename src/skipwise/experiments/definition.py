@@ -102,6 +102,19 @@ class Definition:
         shares = [[variant.name, variant.share] for variant in self.variants]
         return json_checksum([self.name, self.salt, shares])[:16]
 
+    def check_unchanged(self, key: str, where: str) -> None:
+        """Refuse what was written down under another `assignment_key`.
+
+        Raises:
+            ExperimentError: It was.
+        """
+        if key != self.assignment_key:
+            raise ExperimentError(
+                f"{where} was written under other shares or another salt than {self.name!r} has "
+                "now; they must stay as they were while an experiment runs. Put them back, or "
+                "start anew under another name."
+            )
+
     def __post_init__(self) -> None:
         check_setting("days", self.days, at_least=1, at_most=365)
         check_setting("alpha", self.alpha, above=0, below=0.5)

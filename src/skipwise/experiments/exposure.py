@@ -12,7 +12,6 @@ Reads `definition` and `assignment`; is read by `panel`.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from skipwise.errors import ExperimentError
 from skipwise.experiments.assignment import assign
 from skipwise.experiments.definition import Definition
+from skipwise.storage import append_json_lines
 
 EXPOSURES_FILE = "exposures.jsonl"
 """The exposure log of a folder that holds an event log, where there is one."""
@@ -69,7 +69,7 @@ class ExposureLog:
         }
         if fresh:
             key = self.definition.assignment_key
-            append_exposures(
+            append_json_lines(
                 self.path,
                 [
                     Exposure(self.definition.name, key, viewer, variant, at_ms)
@@ -78,15 +78,6 @@ class ExposureLog:
             )
         self._known.update(fresh)
         return fresh
-
-
-def append_exposures(path: Path, exposures: Iterable[Exposure]) -> None:
-    """Append lines to an exposure log; they are on disk when it returns."""
-    with path.open("a", encoding="utf-8") as file:
-        for exposure in exposures:
-            file.write(json.dumps(exposure, separators=(",", ":")) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def exposure_log_in(log: Path) -> Path | None:
@@ -159,12 +150,7 @@ def _read_lines(path: Path, definition: Definition) -> dict[str, tuple[str, int]
     for number, (name, key, viewer, variant, at_ms) in enumerate(read_exposure_log(path), 1):
         if name != definition.name:
             continue
-        if key != definition.assignment_key:
-            raise ExperimentError(
-                f"{path}:{number} was assigned by other shares or another salt than "
-                f"{definition.name!r} has now; they must stay as they were while an experiment "
-                "runs. Put them back, or start anew under another name."
-            )
+        definition.check_unchanged(key, f"{path}:{number}")
         if viewer not in found or at_ms < found[viewer][1]:
             found[viewer] = (variant, at_ms)
     return found

@@ -1,6 +1,6 @@
 """When was a variant stopped, by what?
 
-    a broken guardrail  ->  Stop  ->  append_stops  ->  a line of stops.jsonl, beside the log
+    a broken guardrail  ->  Stop  ->  append_json_lines  ->  a line of stops.jsonl, beside the log
     stops.jsonl, Definition  ->  read_stops  ->  Stop, by treatment
 
 - From its stop on a variant's viewers see control, so what they do then says nothing of it.
@@ -12,8 +12,7 @@ Reads `definition`; is read by `panel`, the servers' state and the command line.
 """
 
 import json
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,15 +37,6 @@ class Stop(NamedTuple):
     """The metric that broke; empty = somebody decided it."""
     why: str
     """In words, with the figures of then."""
-
-
-def append_stops(path: Path, stops: Iterable[Stop]) -> None:
-    """Append lines to a file of stops; they are on disk when it returns."""
-    with path.open("a", encoding="utf-8") as file:
-        for stop in stops:
-            file.write(json.dumps(stop, separators=(",", ":")) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def stops_in(log: Path) -> Path | None:
@@ -98,12 +88,7 @@ def _parsed(path: Path, number: int, line: str) -> Stop:
 
 
 def _check(stop: Stop, where: str, definition: Definition) -> None:
-    if stop.key != definition.assignment_key:
-        raise ExperimentError(
-            f"{where} was stopped under other shares or another salt than {definition.name!r} has "
-            "now; they must stay as they were while an experiment runs. Put them back, or start "
-            "anew under another name."
-        )
+    definition.check_unchanged(stop.key, where)
     if stop.variant not in definition.treatments:
         raise ExperimentError(
             f"{where} stops {stop.variant!r}, must stop one of the treatments "

@@ -25,11 +25,12 @@ from skipwise.experiments.definition import Definition
 from skipwise.experiments.exposure import exposure_log_in, read_exposures
 from skipwise.experiments.panel import make_panel
 from skipwise.experiments.record import write_record
-from skipwise.experiments.stops import STOPS_FILE, Stop, append_stops, read_stops, stops_in
+from skipwise.experiments.stops import STOPS_FILE, Stop, read_stops, stops_in
 from skipwise.experiments.verdict import judge
 from skipwise.serving.seed import now_ms
 from skipwise.serving.state.store import Store
 from skipwise.serving.variants import stop, stops_of
+from skipwise.storage import append_json_lines
 
 
 def look(
@@ -76,5 +77,5 @@ def _write_stops(store: Store, definition: Definition, log: Path) -> Mapping[str
     there = read_stops(definition, stops_in(log))
     new = [each for name, each in stops_of(store, definition).items() if name not in there]
     if new:
-        append_stops(log / STOPS_FILE, new)
+        append_json_lines(log / STOPS_FILE, new)
     return read_stops(definition, stops_in(log))

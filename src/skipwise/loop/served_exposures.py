@@ -12,9 +12,10 @@ Reads `experiments.exposure` and `serving.world`; is read by `served_log` and `c
 from collections.abc import Iterable
 from pathlib import Path
 
-from skipwise.experiments.exposure import Exposure, append_exposures, read_exposure_log
+from skipwise.experiments.exposure import Exposure, read_exposure_log
 from skipwise.serving.state.store import Store
 from skipwise.serving.world import Exposed, read_line
+from skipwise.storage import append_json_lines
 
 
 class ServedExposures:
@@ -39,7 +40,7 @@ class ServedExposures:
             if _who(exposure) not in self._known:
                 new.setdefault(_who(exposure), exposure)
         if new:
-            append_exposures(self.path, new.values())
+            append_json_lines(self.path, new.values())
             self._known.update(new)
         return len(new)
 
