@@ -3,6 +3,8 @@
 Each line is a process of its own on one thread, on made-up rows of the same shape; the measure is
 impressions per CPU second, which other work on the machine disturbs least. Rounds are interleaved,
 the best of each is kept. Peers: their own model code and optimizer, in environments of their own.
+All start as `skipwise train` does, with jemalloc where it is; SKIPWISE_ALLOCATOR=system leaves it
+out of all.
 """
 
 import json
@@ -19,6 +21,7 @@ import torch
 from benchmarks.made import OBJECTIVES, made_dataset
 
 import skipwise
+from skipwise.cli.launch import allocator, library, preloading
 
 HERE = Path(__file__).parent
 OUT = HERE / "out" / "train.json"
@@ -36,6 +39,7 @@ def main() -> None:
     short = bool(os.environ.get("SHORT"))
     rounds, ours_batches, each_batches, peer_rows = (1, 6, 4, 4096) if short else (3, 8, 8, 16_384)
     best: dict[tuple[str, int], dict[str, Any]] = {}
+    print(f"every line: {allocator(environment())}")
     with tempfile.TemporaryDirectory() as folder:
         for history in (100, 200):
             write_rows(Path(folder) / str(history), history, peer_rows)
@@ -73,12 +77,18 @@ def peers(rows: Path) -> list[list[str]]:
     return commands
 
 
+def environment() -> dict[str, str]:
+    """Return what every line is started with, ours and peers' alike."""
+    plain = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    return preloading(["skipwise", "train"], plain, library()) or plain
+
+
 def run(command: list[str]) -> dict[str, Any]:
     """Run one measurement and read the JSON of its last line."""
     done = subprocess.run(
         command,
         cwd=HERE.parent,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        env=environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -131,10 +141,16 @@ def report(rows: list[dict[str, Any]]) -> None:
         share = row["gflop_per_cpu_s"] / row["gemm_gflop_per_cpu_s"] if flop else None
         row["share_of_gemm_peak"] = share
         print(
-            f"history {row['history']}  {row['net']:32} {row['impressions_per_cpu_s']:10,.0f} /s"
+            f"history {row['history']}  {row['net']:32}"
+            f" {row['impressions_per_cpu_s']:8,.0f} per CPU s {row['impressions_per_s']:8,.0f} /s"
             f"  {row['peak_mib']:6,.0f} MiB"
             + (f"  {flop:.2f} MFLOP each, {share:.0%} of the GEMM peak" if flop and share else "")
+            + (f"  batches of {row['batch']:,}" if "batch" in row else "")
         )
+        parts = row.get("ms_per_1000_impressions", {})
+        if parts:
+            said = ", ".join(f"{name} {ms:.1f}" for name, ms in parts.items())
+            print(f"{'':13}of {sum(parts.values()):.0f} ms of CPU per 1,000: {said}")
     for name, value in ratios.items():
         print(f"{value:6.1f} x {name}")
     OUT.parent.mkdir(parents=True, exist_ok=True)
@@ -147,6 +163,7 @@ def report(rows: list[dict[str, Any]]) -> None:
             "cores": os.cpu_count(),
             "threads": 1,
             "load": os.getloadavg()[0],
+            "allocator": allocator(environment()),
         },
         "versions": {"skipwise": skipwise.__version__, "torch": torch.__version__},
         "commit": commit,
