@@ -5,6 +5,7 @@ import { cardNow, heldOf, open, run, saved, swipe, VIEWPORTS } from "./harness.m
 import { hides } from "./hidden.mjs";
 import { mends, reads, swaps, tries, unlocks } from "./lab.mjs";
 import { looks } from "./looks.mjs";
+import { measuresReport } from "./report.mjs";
 import { frames, quick } from "./speed.mjs";
 import * as troubles from "./troubles.mjs";
 import { states, tours } from "./words.mjs";
@@ -326,4 +327,4 @@ async function locked(browser, { base, keys }) {
   return told;
 }
 
-await run({ ...doing, ...troubles, compares, frames, hides, hostile, keyboard, learns, locked, looks, measures, mends, quick, reads, states, survives, swaps, switches, tours, tries, unlocks, weighs });
+await run({ ...doing, ...troubles, compares, frames, hides, hostile, keyboard, learns, locked, looks, measures, measuresReport, mends, quick, reads, states, survives, swaps, switches, tours, tries, unlocks, weighs });
