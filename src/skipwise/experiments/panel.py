@@ -34,6 +34,7 @@ from skipwise.experiments.exposure import Exposures
 from skipwise.experiments.metrics import PARTS
 from skipwise.experiments.stops import Stop
 from skipwise.features.known import add_known_times, clock_day_of
+from skipwise.features.sequence import SESSION_GAP_S
 from skipwise.features.steps import Steps, steps
 from skipwise.labels.bulk import label_events
 from skipwise.labels.watch import LabelConfig
@@ -42,8 +43,7 @@ from skipwise.progress import SILENT, Progress
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-SESSION_GAP_MS = 1_800_000
-"""A longer pause between two showings starts a new session."""
+SESSION_GAP_MS = round(1000 * SESSION_GAP_S)
 
 SEGMENTS = ("new", "light", "heavy")
 """No event before the start; as many as the median of the others before it, or fewer; more."""

@@ -38,7 +38,7 @@ from skipwise.features.describe import Contents, describe
 from skipwise.features.files import write_authors, write_videos, write_viewers
 from skipwise.features.known import add_known_times
 from skipwise.features.local_spans import write_in_passes
-from skipwise.features.sequence import SEQUENCE_ORDER
+from skipwise.features.sequence import SEQUENCE_ORDER, SESSION_GAP_S
 from skipwise.features.spans import write_in_spans
 from skipwise.features.steps import Steps, steps
 from skipwise.labels.bulk import label_events
@@ -60,7 +60,7 @@ class PrepareSettings:
     """What is counted, and how fast it is forgotten."""
     outcome_delay_s: float = 0.0
     """How long after a watch has ended its outcome is known."""
-    session_gap_s: float = 1800.0
+    session_gap_s: float = SESSION_GAP_S
     """A longer pause between two showings starts a new session."""
 
     def __post_init__(self) -> None:

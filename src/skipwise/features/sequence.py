@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 SEQUENCE_ORDER = ("viewer", "shown_at_ms", "source_order")
 """Sorting by these, with -1 for an untimed `shown_at_ms`, gives every viewer's sequence."""
 
+SESSION_GAP_S = 1800.0
+"""A longer pause starts a new session, unless a dataset was told otherwise."""
+
 _LONGEST = 32_767
 """What int16 holds; later places and longer runs read as this."""
 
