@@ -14,17 +14,10 @@ from typer.testing import CliRunner
 from skipwise.cli.main import app
 from skipwise.errors import EventError
 from skipwise.events.read import read_log
-from skipwise.simulation.fit import (
-    LogFacts,
-    compare,
-    facts_of,
-    fit_world,
-    largest_gap,
-    measured,
-    split_days,
-)
+from skipwise.simulation.fit import compare, fit_world, largest_gap, measured, split_days
 from skipwise.simulation.habits import Habits
 from skipwise.simulation.log import simulate
+from skipwise.simulation.log_facts import LogFacts, facts_of
 from skipwise.simulation.world import FIRST_DAY, WorldSettings
 
 KNOWN = WorldSettings(

@@ -84,7 +84,8 @@ def simulate_command(
 def _simulate_like(path: Path, out: Path, start: WorldSettings, *, truth: bool) -> None:
     """Fit a world to a log's first days, check it on the last ones, and write both."""
     from skipwise.report.fit_page import fit_words, write_fit_page
-    from skipwise.simulation.fit import compare, facts_of, fit_world, measured, split_days
+    from skipwise.simulation.fit import compare, fit_world, measured, split_days
+    from skipwise.simulation.log_facts import facts_of
 
     progress, console = ConsoleProgress(), open_console()
     with data_engine() as connection:

@@ -4,7 +4,8 @@
 
 - What does not fit is named first.
 
-Reads `simulation.fit` and the blocks of this folder; is read by the command line.
+Reads `fit` and `log_facts` of simulation, and the blocks of this folder; is read by the command
+line.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,8 @@ from skipwise.report.blocks import Cell, Chart, Row, Section, Table, Words
 from skipwise.report.drawing import OURS, SECOND, draw, small_multiples
 from skipwise.report.names import plain
 from skipwise.report.render import render_page
-from skipwise.simulation.fit import Distance, LogFacts
+from skipwise.simulation.fit import Distance
+from skipwise.simulation.log_facts import LogFacts
 from skipwise.storage import replace_file
 
 _LOGARITHMIC = ("watch time", "views", "length")

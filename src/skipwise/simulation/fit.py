@@ -1,6 +1,6 @@
-"""What are the habits of a real log, and how like it is a world made with them?
+"""Which world has the habits of a real log, and how like the log is it?
 
-    EventLog, days  ->  facts_of  ->  LogFacts: the distributions that are compared
+    EventLog  ->  split_days  ->  events, days to fit on, days held out
     facts of the first days  ->  fit_world  ->  WorldSettings    (a few rounds of simulating)
     facts of held-out days, of the world  ->  compare  ->  Distance per distribution, and what fits
 
@@ -8,65 +8,27 @@
   simulating, measuring the same way, and correcting.
 - Judged on days the fit has not seen. The yardstick is how far the log's own days lie apart.
 
-Reads `events` and the rest of this folder; is read by the command line and the page.
+Reads `log_facts`, `events` and the rest of this folder; is read by the command line and the page.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from skipwise.errors import EventError
 from skipwise.events.read import EventLog
-from skipwise.labels.watch import LabelConfig
 from skipwise.progress import SILENT, Progress
 from skipwise.simulation.log import simulate_tables
-from skipwise.simulation.population import Floats, Integers
+from skipwise.simulation.log_facts import COLUMNS, LogFacts, facts_of, to_logit
+from skipwise.simulation.population import Floats
 from skipwise.simulation.world import WorldSettings
 
-SURFACES_AT_MOST = 5
-SESSION_GAP_MS = 1_800_000
-GLANCE_BELOW_S = LabelConfig().glance_below_s
-"""What a glance is by default, in the log and in the world alike."""
 ROUNDS = 4
-LEAST_VIEWS = 5
-"""Views of a viewer or a video below which its own rate says too little."""
+"""How often a world is simulated, measured and corrected."""
 FITS_WITHIN, OF_OWN = 0.05, 2.0
 """A distance fits below the first, or below so many times the log's own between its days."""
-COLUMNS = ("viewer_id", "video_id", "day", "shown_at_ms", "watch_ms", "duration_ms", "surface")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LogFacts:
-    """What is measured of a log, real or simulated, in the same way."""
-
-    num_viewers: int
-    num_videos: int
-    num_days: int
-    num_events: int
-    surfaces: tuple[str, ...]
-    surface_shares: tuple[float, ...]
-    glance_by_surface: tuple[float, ...]
-    zeros_by_surface: tuple[float, ...]
-    """Share of glances that last 0 s."""
-    glance_share: float
-    duration_median_s: float
-    duration_spread: float
-    duration_logit: float
-    glance_shape: float
-    stay_scale_s: float
-    stay_by_duration: float
-    rewatch_share: float
-    session_views: float
-    activity_spread: float
-    viewer_spread: float
-    """Standard deviation of viewers' glance rates beyond chance, in logits."""
-    video_spread: float
-    samples: Mapping[str, Floats]
-    """Distribution -> its values: watch times by surface and by length, session lengths, ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,80 +45,6 @@ class Distance:
     def fits(self) -> bool:
         """Whether it is small, or not much larger than the log's own."""
         return self.simulated <= max(FITS_WITHIN, OF_OWN * self.own)
-
-
-def facts_of(
-    events: pa.Table, days: tuple[int, int], surfaces: tuple[str, ...] | None = None
-) -> LogFacts:
-    """Measure the timed events of some days whose watch time and length are known.
-
-    Args:
-        events: Canonical events.
-        days: First and last, inclusive.
-        surfaces: What surfaces are told apart; None = the most frequent, and `other`.
-
-    Raises:
-        EventError: There are too few such events.
-    """
-    table = events.select(list(COLUMNS)).to_pandas()
-    known = table.shown_at_ms.notna() & table.watch_ms.notna() & table.duration_ms.notna()
-    table = table[known & table.day.between(*days)]
-    if len(table) < 1000:
-        raise EventError(
-            f"{len(table):,} events of the days fitted have a time, a watch time and a length; at "
-            "least 1,000 are needed. Give a longer log."
-        )
-    watch_s = table.watch_ms.to_numpy(np.float64) / 1000
-    duration_s = np.clip(table.duration_ms.to_numpy(np.float64) / 1000, 5.0, 300.0)
-    surface = table.surface.fillna("unknown").astype(str).to_numpy()
-    if surfaces is None:
-        names, counts = np.unique(surface, return_counts=True)
-        often = names[np.argsort(-counts, kind="stable")][:SURFACES_AT_MOST]
-        surfaces = tuple(often.tolist())
-        surfaces += ("other",) if len(names) > len(often) else ()
-    surface = np.where(np.isin(surface, surfaces), surface, "other")
-    glance = watch_s < np.minimum(GLANCE_BELOW_S, duration_s)
-    viewer = np.unique(table.viewer_id.to_numpy(str), return_inverse=True)[1]
-    video = np.unique(table.video_id.to_numpy(str), return_inverse=True)[1]
-    sessions = _session_lengths(viewer, table.shown_at_ms.to_numpy(np.int64))
-    long = duration_s > np.median(duration_s)
-    per_viewer = np.bincount(viewer).astype(np.float64)
-    shares = tuple(float((surface == name).mean()) for name in surfaces)
-    scales = [_stay_scale(watch_s, duration_s, ~glance & part) for part in (~long, long)]
-    reach = np.log(np.median(duration_s[long]) / np.median(duration_s[~long]))
-    return LogFacts(
-        num_viewers=len(per_viewer),
-        num_videos=int(video.max()) + 1,
-        num_days=days[1] - days[0] + 1,
-        num_events=len(table),
-        surfaces=surfaces,
-        surface_shares=shares,
-        glance_by_surface=tuple(_share(glance[surface == name]) for name in surfaces),
-        zeros_by_surface=tuple(
-            _share((watch_s == 0)[glance & (surface == name)]) for name in surfaces
-        ),
-        glance_share=float(glance.mean()),
-        duration_median_s=float(np.median(duration_s)),
-        duration_spread=float(np.log(duration_s).std()),
-        duration_logit=float((_logit(glance[long]) - _logit(glance[~long])) / reach),
-        glance_shape=float(
-            1.0 / max(watch_s[glance & (watch_s > 0)].mean() / GLANCE_BELOW_S, 0.05) - 1.0
-        ),
-        stay_scale_s=_stay_scale(watch_s, duration_s, ~glance),
-        stay_by_duration=float(np.log(scales[1] / scales[0]) / reach),
-        rewatch_share=_share((watch_s > duration_s + 0.5)[watch_s >= duration_s]),
-        session_views=float(sessions.mean()),
-        activity_spread=_log_spread(per_viewer),
-        viewer_spread=_rate_spread(glance, viewer),
-        video_spread=_rate_spread(glance, video),
-        samples=_samples(watch_s, duration_s, surface, surfaces)
-        | {
-            "views in a session": sessions,
-            "views of a viewer": per_viewer,
-            "skip rate of a viewer": _rates(glance, viewer),
-            "skip rate of a video": _rates(glance, video),
-        },
-    )
 
 
 def fit_world(
@@ -187,7 +75,7 @@ def fit_world(
             start.habits,
             surfaces=facts.surfaces,
             surface_shares=tuple(np.array(facts.surface_shares) / sum(facts.surface_shares)),
-            surface_logits=tuple(_to_logit(np.array(facts.glance_by_surface)).tolist()),
+            surface_logits=tuple(to_logit(np.array(facts.glance_by_surface)).tolist()),
             surface_zeros=facts.zeros_by_surface,
             session_views=max(facts.session_views, 1.0),
             duration_median_s=float(np.clip(facts.duration_median_s, 5.1, 299.0)),
@@ -205,7 +93,15 @@ def fit_world(
 
 
 def measured(world: WorldSettings, surfaces: tuple[str, ...]) -> LogFacts:
-    """Simulate a world and measure it."""
+    """Simulate a world and measure it.
+
+    Args:
+        world: What is simulated.
+        surfaces: Those of the log; see `facts_of`.
+
+    Raises:
+        EventError: It has fewer than 1,000 views.
+    """
     events = simulate_tables(world)["events"]
     days = np.asarray(events["day"])
     return facts_of(events, (int(days.min()), int(days.max())), surfaces)
@@ -214,7 +110,13 @@ def measured(world: WorldSettings, surfaces: tuple[str, ...]) -> LogFacts:
 def compare(fitted: LogFacts, held_out: LogFacts, world: LogFacts) -> list[Distance]:
     """Set a world beside the held-out days, distribution by distribution.
 
-    Views of a viewer are compared per day, as the spans differ.
+    Views of a viewer are compared per day, as the spans differ. A distribution of which the
+    held-out days have fewer than 50 values is left out.
+
+    Args:
+        fitted: Facts of the days fitted on.
+        held_out: Of the days that the fit has not seen.
+        world: Of the simulated world.
     """
 
     def sample(facts: LogFacts, name: str) -> Floats:
@@ -270,7 +172,7 @@ def _corrected(world: WorldSettings, wanted: LogFacts, got: LogFacts) -> WorldSe
         ratio = np.clip(max(want, 1e-3) / max(have, 1e-3), 1 / 3, 3)
         return float(np.clip(value * ratio, low, high))
 
-    missed = _to_logit(np.array(wanted.glance_by_surface)) - _to_logit(
+    missed = to_logit(np.array(wanted.glance_by_surface)) - to_logit(
         np.array(got.glance_by_surface)
     )
     steps = np.where(np.isfinite(missed), np.clip(missed, -2, 2), 0.0)
@@ -304,74 +206,3 @@ def _corrected(world: WorldSettings, wanted: LogFacts, got: LogFacts) -> WorldSe
             ),
         ),
     )
-
-
-def _samples(
-    watch_s: Floats, duration_s: Floats, surface: NDArray[np.str_], surfaces: tuple[str, ...]
-) -> dict[str, Floats]:
-    found = {"watch time": watch_s, "length of a shown video": duration_s}
-    found |= {f"watch time on {name}": watch_s[surface == name] for name in surfaces}
-    for low, high in ((0, 15), (15, 60), (60, 120), (120, 301)):
-        inside = (duration_s >= low) & (duration_s < high)
-        found[f"watch time of {low} to {high} s videos"] = watch_s[inside]
-    return found
-
-
-def _session_lengths(viewer: Integers, shown_at_ms: Integers) -> Floats:
-    order = np.lexsort((shown_at_ms, viewer))
-    gap = np.diff(shown_at_ms[order], prepend=0)
-    begins = (np.diff(viewer[order], prepend=-1) != 0) | (gap > SESSION_GAP_MS)
-    return np.diff(np.append(np.flatnonzero(begins), viewer.size)).astype(np.float64)
-
-
-def _stay_scale(watch_s: Floats, duration_s: Floats, stays: NDArray[np.bool_]) -> float:
-    """Return the scale s of survival exp(-sqrt(x / s)), finishing as censoring.
-
-    sqrt(x / s) is exponential, so sqrt(s) = sum sqrt(x) / number of those who did not finish.
-    """
-    rows = stays & (duration_s > GLANCE_BELOW_S)
-    beyond = np.sqrt(np.maximum(np.minimum(watch_s, duration_s)[rows] - GLANCE_BELOW_S, 0.0))
-    left = int((watch_s < duration_s)[rows].sum())
-    return float((beyond.sum() / max(left, 1)) ** 2)
-
-
-def _rate_spread(glance: NDArray[np.bool_], key: Integers) -> float:
-    """Return how unlike rates are beyond chance, in logits.
-
-    The excess of the variance of rates r_i of n_i over p (1 - p) / n_i, divided by p (1 - p) twice,
-    the slope of the logit (method of moments).
-    """
-    number = np.bincount(key).astype(np.float64)
-    enough = number >= LEAST_VIEWS
-    rate = np.bincount(key, glance)[enough] / number[enough]
-    p = float(np.clip(glance.mean(), 0.01, 0.99))
-    if not rate.size:
-        return 0.0
-    excess = float(((rate - rate.mean()) ** 2).mean() - (p * (1 - p) / number[enough]).mean())
-    return float(np.sqrt(max(excess, 0.0)) / (p * (1 - p)))
-
-
-def _rates(glance: NDArray[np.bool_], key: Integers) -> Floats:
-    number = np.bincount(key).astype(np.float64)
-    enough = number >= LEAST_VIEWS
-    rates: Floats = np.bincount(key, glance)[enough] / number[enough]
-    return rates
-
-
-def _log_spread(count: Floats) -> float:
-    """Return the spread of a log-normal mean under Poisson counts: log(1 + (var - m) / m^2)."""
-    mean = count.mean()
-    return float(np.sqrt(np.log1p(max(count.var() - mean, 0.0) / mean**2)))
-
-
-def _share(flags: NDArray[np.bool_]) -> float:
-    return float(flags.mean()) if flags.size else 0.0
-
-
-def _logit(flags: NDArray[np.bool_]) -> float:
-    return float(_to_logit(np.array(_share(flags))))
-
-
-def _to_logit(share: Floats) -> Floats:
-    p = np.clip(share, 0.005, 0.995)
-    return np.asarray(np.log(p / (1 - p)))
