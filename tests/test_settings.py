@@ -120,6 +120,11 @@ def test_code_is_text_and_is_never_run() -> None:
         apply_settings(Car(), parse_overrides(["doors=1+1"]))
 
 
+def test_blanks_around_a_key_and_a_value_are_no_part_of_them_and_those_inside_are() -> None:
+    words = ["doors = 5", " engine.power =70.5 ", "name= two words "]
+    assert parse_overrides(words) == {"doors": 5, "engine": {"power": 70.5}, "name": "two words"}
+
+
 def test_a_value_may_hold_the_equals_sign() -> None:
     assert parse_overrides(["name=a=b"]) == {"name": "a=b"}
 
