@@ -1,5 +1,6 @@
 """--help: each command there is, its examples fit to be copied, no summary cut."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -49,6 +50,9 @@ def test_help_shows_examples_that_can_be_copied(monkeypatch: pytest.MonkeyPatch)
         assert text.count("Example:") == len(re.findall(r"^ *Example:", text, flags=re.MULTILINE))
         shown = re.findall(r"^ *Example: ((?:.*\\\n)*.*)$", text, flags=re.MULTILINE)
         assert shown, command
+        lines = text[text.index("Example:") :].split("\n\n")[0].splitlines()
+        for before, line in itertools.pairwise(lines):
+            assert line.lstrip().startswith("Example:") or before.endswith("\\"), line
         for example in shown:
             words = shlex.split(example)
             assert words[: 1 + len(command.split())] == ["skipwise", *command.split()]

@@ -37,14 +37,30 @@ def events_of(log: EventLog, connection: Backend) -> list[dict[str, object]]:
     return rows
 
 
-def test_the_example_in_the_documentation_is_read(tmp_path: Path, connection: Backend) -> None:
+def documented(folder: Path, tags: str = "cats|music") -> Path:
+    """Write the documentation's own example, its first clip with these tags; returns its map."""
     text = DOCUMENTATION.read_text()
     plays, clips = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)
     (mapping,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "plays.csv").write_text(plays)
-    (tmp_path / "clips.csv").write_text(clips)
-    (tmp_path / "map.toml").write_text(mapping)
-    log = read_log(tmp_path, connection, mapping=tmp_path / "map.toml")
+    assert "cats|music" in clips
+    (folder / "plays.csv").write_text(plays)
+    (folder / "clips.csv").write_text(clips.replace("cats|music", tags))
+    (folder / "map.toml").write_text(mapping)
+    return folder / "map.toml"
+
+
+def test_blanks_around_topics_are_no_part_of_them(tmp_path: Path, connection: Backend) -> None:
+    mapping = documented(tmp_path, " two words || cats |cats")
+    log = read_log(tmp_path, connection, mapping=mapping)
+    videos = connection.to_pyarrow(log.videos).to_pylist()
+    assert {row["video_id"]: row["topics"] for row in videos} == {
+        "c1": ["cats", "two words"],
+        "c2": [],
+    }
+
+
+def test_the_example_in_the_documentation_is_read(tmp_path: Path, connection: Backend) -> None:
+    log = read_log(tmp_path, connection, mapping=documented(tmp_path))
     rows = events_of(log, connection)
     assert [row["shown_at_ms"] for row in rows] == [
         1_714_581_000_000,  # 18:30 in Berlin is 16:30 UTC in May
