@@ -78,6 +78,12 @@ def test_an_outcome_is_a_glance_as_the_runs_labels_say() -> None:
         assert outcomes["glance"].tolist() == expected
 
 
+def test_watch_time_counts_up_to_300_s() -> None:
+    """No simulated video of these tests is watched so long: one that is left on all night is."""
+    rows = pa.table({"watch_ms": [299_000, 301_000, 28_800_000], "duration_ms": [60_000] * 3})
+    assert _outcomes(rows, LabelConfig())["watch_s"].tolist() == [299, 300, 300]
+
+
 def test_the_future_of_the_judged_days_is_not_in_a_score(
     folder: Path, found: Replayed, tmp_path: Path
 ) -> None:
