@@ -22,13 +22,41 @@ def test_more_memory_than_there_is_is_refused_with_the_setting_to_lower() -> Non
         check_memory(there * 1.01, "--memory")
 
 
+def test_the_memory_is_that_of_the_container_where_it_has_less(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both versions of control groups say it in bytes, or "max"."""
+    whole = machine_memory_gib()
+    (tmp_path / "limit").write_text(f"{2**29}\n")
+    (tmp_path / "none").write_text("max\n")
+    assert len(engine._LIMITS_OF_CONTAINERS) == 2
+    for limits, expected in (
+        ((tmp_path / "limit", tmp_path / "none"), 0.5),
+        ((tmp_path / "absent", tmp_path / "limit"), 0.5),
+        ((tmp_path / "absent", tmp_path / "none"), whole),
+    ):
+        monkeypatch.setattr(engine, "_LIMITS_OF_CONTAINERS", limits)
+        assert machine_memory_gib() == pytest.approx(expected)
+
+
 def test_without_pyspark_the_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with (
-        pytest.raises(EngineError, match=r"not installed.*make spark"),
+        pytest.raises(EngineError, match=r"not installed.*extra \[spark\].*make spark"),
         open_spark("local[1]", str(tmp_path)),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("written", ["900000g", "900T", "900000000mb"])
+def test_a_driver_of_spark_with_more_memory_than_there_is_is_refused(
+    tmp_path: Path, written: str
+) -> None:
+    with (
+        pytest.raises(SettingError, match=r"spark.driver.memory = .* GiB, but this machine has"),
+        open_spark("local[1]", str(tmp_path), {"spark.driver.memory": written}),
     ):
         pass
 

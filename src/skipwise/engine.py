@@ -35,7 +35,14 @@ ROWS_AT_ONCE = 262_144
 """Most rows of one batch."""
 
 
+_LIMITS_OF_CONTAINERS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+"""Control groups, version 2 and 1."""
+
 _SCRATCH = "spark.skipwise.scratch"
+_DRIVER_MEMORY = "spark.driver.memory"
 
 _OF_SPARK = {
     "spark.app.name": "skipwise",
@@ -102,8 +109,9 @@ def machine_memory_gib() -> float | None:
     found = []
     with contextlib.suppress(OSError, ValueError):
         found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    with contextlib.suppress(OSError, ValueError):
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    for limit in _LIMITS_OF_CONTAINERS:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(int(Path(limit).read_text(encoding="ascii")))
     return min(found) / 2**30 if found else None
 
 
@@ -123,7 +131,9 @@ def open_spark(
 
     Raises:
         EngineError: PySpark or Java is not installed, or the master does not answer.
+        SettingError: Spark's driver, which runs here, is given more memory than there is.
     """
+    _check_driver_memory(options or {})
     _check_installed()
     _check_answers(master, wait_s)
     from pyspark.sql import SparkSession  # noqa: PLC0415 - an extra
@@ -226,7 +236,7 @@ def _check_installed() -> None:
     if importlib.util.find_spec("pyspark") is None:
         raise EngineError(
             "the data engine Spark is asked for, but PySpark is not installed; it must be. "
-            "In a clone: make spark."
+            "Install the extra [spark] (in a clone: make spark)."
         )
     home = os.environ.get("JAVA_HOME")
     if shutil.which("java") is None and not (home and (Path(home) / "bin" / "java").is_file()):
@@ -235,6 +245,13 @@ def _check_installed() -> None:
             "does not lead to one; Spark 4.0 needs Java 17 or 21. Install it (Debian: "
             "openjdk-17-jre-headless), or set JAVA_HOME."
         )
+
+
+def _check_driver_memory(options: Mapping[str, str]) -> None:
+    """Compare what the driver is given with what there is; how it is written Spark judges."""
+    written = re.fullmatch(r"(\d+)([kmgt])b?", options.get(_DRIVER_MEMORY, "").lower())
+    if written:
+        check_memory(int(written[1]) / 1024 ** (2 - "kmgt".index(written[2])), _DRIVER_MEMORY)
 
 
 def _check_answers(master: str, wait_s: float) -> None:
@@ -255,6 +272,7 @@ def _check_answers(master: str, wait_s: float) -> None:
             return
     if reasons:
         raise EngineError(
-            f"the Spark master {master} does not answer ({'; '.join(reasons)}, waited {wait_s:g} "
-            "s); it must be reachable from here. Check the address, and that the master runs."
+            f"the Spark master {master} does not answer ({'; '.join(reasons)}, waited at most "
+            f"{wait_s:g} s); it must be reachable from here. Check the address, and that the "
+            "master runs."
         )
