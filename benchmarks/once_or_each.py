@@ -1,10 +1,12 @@
 """Is a model that encodes a viewer once as good as one that encodes every impression's own past?
 
-    SEEDS=0,1,2 .venv/bin/python -m benchmarks.once_or_each
+    SEEDS=0,1,2 WORDS="alike=impressions" .venv/bin/python -m benchmarks.once_or_each
 
 Real rows (KuaiRand-Pure, protocol D). The same network, rows, passes and impressions per batch; in
 the one each stretch of a viewer is encoded once, in the other each impression is a stretch of its
 own. AUC and log-loss of the second less the first, 95 % over viewers, of the mean over seeds.
+WORDS are further settings of both; without them every batch counts alike, and batches of the one
+have most impressions where viewers have many, those of the other where histories are short.
 """
 
 import functools
@@ -26,7 +28,8 @@ from skipwise.settings import apply_settings, parse_overrides
 from skipwise.training.settings import preset
 from skipwise.training.window import training_window
 
-BUDGET = ("passes_at_most=2", "refit=false", "loss.retrieval=0")
+WORDS = tuple(os.environ.get("WORDS", "").split())
+BUDGET = ("passes_at_most=2", "refit=false", "loss.retrieval=0", *WORDS)
 OUT = quality.OUT / "once_or_each.json"
 
 
@@ -82,6 +85,10 @@ def tokens_alike(bench: Bench) -> dict[str, int]:
             candidates_at_most=at_most,
         )
         cost[name] = float(plan.num_tokens.sum() / len(plan.candidate_rows))
+        print(
+            f"{name}: {len(plan.candidate_rows):,} impressions in {len(plan):,} stretches, "
+            f"{cost[name]:.1f} events encoded for each"
+        )
     once = settings.tokens_per_batch
     return {"once": once, "each": int(once * cost["each"] / cost["once"])}
 

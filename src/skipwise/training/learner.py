@@ -71,6 +71,8 @@ class Learner:
         for weight in self.mean.parameters():
             weight.requires_grad_(id(weight) in shared)
         self.optimizer = _optimizer(self.weights, settings)
+        self._impressions_each = 0.0
+        """Impressions of a batch in the mean, all processes together."""
         self._losses: dict[str, float] = {}
         self._weights: dict[str, int] = {}
         model.train()
@@ -80,6 +82,7 @@ class Learner:
         order = generator.permutation(len(plan))
         groups = list(batches_by_size(plan, order, self.settings.tokens_per_batch))
         generator.shuffle(groups)
+        self._impressions_each = len(plan.candidate_rows) / max(len(groups), 1)
         return groups
 
     def read(self, plan: Plan, chosen: NDArray[np.int64]) -> Batch:
@@ -109,7 +112,7 @@ class Learner:
         if not math.isfinite(total):
             raise RunError(_not_a_number(losses, batch, step))
         self.weights.zero_gradients()
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * self._weight_of(batch)).backward()  # type: ignore[no-untyped-call]
         for gradient in self.weights.gradients():
             self.processes.average_(gradient)
         scale = self.weights.clip_gradients(chosen.gradient_norm_at_most, self.tables.square_norm())
@@ -228,6 +231,15 @@ class Learner:
         if self.finding is not None:
             losses["retrieval"] = self.finding.loss(self.model, scores, batch)
         return losses
+
+    def _weight_of(self, batch: Batch) -> float:
+        """Say how much a batch counts: its impressions over those of a mean batch, or 1.
+
+        Where it has fewer stretches than there are processes, what is given out twice counts twice.
+        """
+        if self.settings.alike == "batches":
+            return 1.0
+        return len(batch.row) * self.processes.number / self._impressions_each
 
     def _average(self, step: int) -> None:
         """Move the mean; its memory grows to the set one, so that early weights are forgotten."""
