@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from typer.testing import CliRunner
 
 from skipwise.cli.main import app
@@ -240,6 +241,19 @@ def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], w
     assert done.returncode == 2
     assert why in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_torchrun_ends_with_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It prints pages about a process that failed, and at their end what that one has noted."""
+    noted = tmp_path / "error.json"
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(noted))
+    done = told("train", tmp_path / "nowhere", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    failure = ProcessFailure(local_rank=0, pid=1, exitcode=2, error_file=str(noted))
+    account = str(ChildFailedError("skipwise", {0: failure}))
+    *_, last, _border = account.splitlines()
+    assert last == f"  traceback : {done.stderr.strip()}"
+    assert last.startswith("  traceback : skipwise: ")
 
 
 def test_a_dataset_prepared_anew_is_not_measured_without_a_word(job: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from skipwise.settings import apply_settings, parse_overrides
 from skipwise.simulation.world import WorldSettings
 from skipwise.training import memory
 from skipwise.training.fit import train
-from skipwise.training.memory import memory_needed
+from skipwise.training.memory import check_enough, memory_needed
 from skipwise.training.settings import TrainSettings, preset
 from tests.long_form import long_form
 from tests.worlds import prepared_world
@@ -111,6 +111,18 @@ def test_more_memory_than_there_is_is_refused_before_it_is_taken(
     with pytest.raises(SettingError, match=rf"takes up to .* GiB of memory .* 4.0 GiB.*{advice}"):
         train(small_dataset, tmp_path / "RUN", settings_of(word))
     assert not (tmp_path / "RUN").exists()
+
+
+def test_several_processes_on_a_machine_take_as_much_each(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(*WORDS)
+    needed = sum(memory_needed(small_dataset, settings).values())
+    monkeypatch.setattr(memory, "machine_memory_gib", lambda: 3.5 * needed / 2**30)
+    check_enough(small_dataset, settings, 3)
+    says = r"in each of 4 processes, but this machine has .*, or start fewer .*--nproc-per-node"
+    with pytest.raises(SettingError, match=says):
+        check_enough(small_dataset, settings, 4)
 
 
 def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:

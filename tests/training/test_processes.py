@@ -24,6 +24,7 @@ from skipwise.errors import RunError, SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import load_run
 from skipwise.training.processes import ALONE, Processes, joined
+from skipwise.training.sharding import ShardedTables
 from skipwise.training.unfinished import find_unfinished
 from tests.long_form import long_form
 
@@ -228,27 +229,61 @@ def kill_whole(begun: Any) -> None:
     begun.communicate()
 
 
-def test_a_process_that_cannot_reach_the_others_says_the_address() -> None:
+def test_a_process_that_cannot_reach_the_others_says_the_address_and_nothing_else(
+    small_dataset: Dataset, tmp_path: Path
+) -> None:
+    """As a user starts it; torch's own account of each try, with a trace, is not shown."""
     environment = {
         **{"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "9"},
-        "SKIPWISE_PROCESSES_TIMEOUT_S": "1",
+        **{"SKIPWISE_PROCESSES_TIMEOUT_S": "1", "SKIPWISE_ALLOCATOR": "system"},
     }
+    done = subprocess.run(  # noqa: S603 - our own program
+        [
+            *(sys.executable, "-m", "skipwise", "train", str(small_dataset.path)),
+            *("--out", str(tmp_path / "RUN"), "device=cpu"),
+        ],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    *_, last = done.stderr.splitlines()
+    assert "did not reach the others at 127.0.0.1:9 within 1 s" in last
+    assert "--master-addr" in last
+    assert "frame #" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_process_that_loses_the_others_says_so_plainly(tmp_path: Path) -> None:
+    """The first one is gone in the middle, with no word."""
     code = (
-        "from skipwise.training.processes import joined\n"
+        "import os, torch\nfrom skipwise.training.processes import joined\n"
         "from skipwise.errors import RunError\n"
-        "try:\n    joined(device='cpu').__enter__()\n"
+        "try:\n    with joined(device='cpu') as processes:\n"
+        "        processes.wait()\n"
+        "        if processes.first:\n            os._exit(0)\n"
+        "        while True:\n            processes.summed(torch.ones(1))\n"
         "except RunError as problem:\n    print(problem)\n"
     )
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
+    done = two_of(code, tmp_path)
+    assert done.stdout.startswith("process 1 of 2 lost the others (")
+    assert "127.0.0.1" in done.stdout
+    assert "gloo" not in done.stdout
+    assert "--resume" in done.stdout
+
+
+def two_of(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script in two processes that torchrun starts."""
+    (folder / "script.py").write_text(code)
+    return subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, *TORCHRUN, str(folder / "script.py")],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "did not reach the others at 127.0.0.1:9 within 1 s" in done.stdout
-    assert "--master-addr" in done.stdout
 
 
 def test_processes_that_differ_are_refused_before_they_begin(tmp_path: Path) -> None:
@@ -260,15 +295,16 @@ def test_processes_that_differ_are_refused_before_they_begin(tmp_path: Path) -> 
         "    try:\n        processes.check_alike({'code': os.environ['RANK']})\n"
         "    except RunError as problem:\n        print(problem)\n"
     )
-    (tmp_path / "differ.py").write_text(code)
-    done = subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, *TORCHRUN, str(tmp_path / "differ.py")],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.count("process 1 of 2 has another code than process 0") == 2
+    done = two_of(code, tmp_path)
+    says = "code is 0 in process 0 of 2, but 1 in process 1; all must have the same"
+    assert done.stdout.count(says) == 2
+
+
+def test_without_torchrec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchrec", None)
+    table = torch.nn.Embedding(4, 2)
+    with pytest.raises(SettingError, match=r"TorchRec is not installed .*`make distributed`"):
+        ShardedTables(torch.nn.Sequential(table), [table], 0.1, Processes(rank=0, number=2))
 
 
 @pytest.mark.slow

@@ -10,7 +10,11 @@ The only place where every layer meets.
 """
 
 import functools
+import json
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -59,6 +63,7 @@ def told_plainly(command: Callable[..., None]) -> Callable[..., None]:
             command(*words, **options)
         except SkipwiseError as problem:
             _say(f"skipwise: {problem}", style="red")
+            _note_for_torchrun(f"skipwise: {problem}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             _stopped()
@@ -106,6 +111,15 @@ def _stopped() -> NoReturn:
         "nothing half-written was left."
     )
     raise typer.Exit(130)
+
+
+def _note_for_torchrun(words: str) -> None:
+    """Let torchrun, which ends with a long account of its own, close it with these words."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file:
+        extra = {"py_callstack": words, "timestamp": str(int(time.time()))}
+        note = {"message": {"message": words, "errorCode": 2, "extraInfo": extra}}
+        Path(file).write_text(json.dumps(note), encoding="utf-8")
 
 
 def _say(words: str, style: str | None = None) -> None:

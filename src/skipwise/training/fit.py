@@ -86,7 +86,7 @@ def train(
         SettingError: It takes more memory than there is.
         StorageError: The disk is full.
     """
-    check_enough(dataset, settings)
+    check_enough(dataset, settings, processes.local_number)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     window = training_window(dataset, last_day, settings.validation_days)
@@ -97,7 +97,7 @@ def train(
         "--until": iso_day(window.last_day),
         "settings": json.loads(json.dumps(settings_to_dict(settings))),
     }
-    processes.check_alike({"code": code_digest()})
+    processes.check_alike({"code": code_digest(), "torch's version": torch.__version__})
     processes.check_alike(one_by_one(identity))
     if resume:
         run.restore(identity)

@@ -1,5 +1,6 @@
 """How processes that were started together tell this start from the ones before it.
 
+    address                             ->  reach ->  somebody listens there
     store that all reach, rank, number  ->  meet  ->  Start: its name, how many came before
 
 - torchrun keeps one store for all starts of a group, and each machine counts its own restarts: what
@@ -11,6 +12,7 @@
 Reads nothing of ours; is read by `processes`.
 """
 
+import socket
 import time
 import uuid
 from typing import NamedTuple
@@ -18,6 +20,7 @@ from typing import NamedTuple
 from torch._C._distributed_c10d import Store
 
 _LOOK_EVERY_S = 0.02
+_TRY_EVERY_S = 0.5
 
 
 class Start(NamedTuple):
@@ -27,6 +30,25 @@ class Start(NamedTuple):
     """What no other start of it is called; the same for all of its processes."""
     before: int
     """How many starts the store has seen before."""
+
+
+def reach(host: str, port: int, timeout_s: float) -> None:
+    """Wait until somebody listens; torch itself would tell of each try with a trace.
+
+    Raises:
+        OSError: Nobody did within the time, and why.
+    """
+    until = time.monotonic() + timeout_s
+    while True:
+        left_s = max(until - time.monotonic(), 0.01)
+        try:
+            socket.create_connection((host, port), timeout=left_s).close()
+        except OSError:
+            if time.monotonic() + _TRY_EVERY_S > until:
+                raise
+            time.sleep(_TRY_EVERY_S)
+        else:
+            return
 
 
 def meet(store: Store, rank: int, number: int, timeout_s: float) -> Start:

@@ -64,20 +64,27 @@ def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
     }
 
 
-def check_enough(dataset: Dataset, settings: TrainSettings) -> None:
+def check_enough(dataset: Dataset, settings: TrainSettings, processes_here: int = 1) -> None:
     """Refuse a training that takes more memory than the machine, or its container, has.
+
+    Args:
+        dataset: What is learnt from.
+        settings: How.
+        processes_here: How many train on this machine, each of which takes as much.
 
     Raises:
         SettingError: How much it takes, of what there is, and which setting to change.
     """
     there_gib = machine_memory_gib()
     parts = memory_needed(dataset, settings)
-    needed_gib = sum(parts.values()) / 2**30
-    if there_gib is None or needed_gib <= there_gib:
+    each_gib = sum(parts.values()) / 2**30
+    if there_gib is None or processes_here * each_gib <= there_gib:
         return
     most = max(parts, key=lambda name: parts[name])
+    several = processes_here > 1
     raise SettingError(
-        f"training takes up to {needed_gib:.1f} GiB of memory ({parts[most] / 2**30:.1f} GiB of it "
-        f"for {most}, docs/engine.md), but this machine has {there_gib:.1f} GiB; it must be less. "
-        f"{_ADVICE[most]}."
+        f"training takes up to {each_gib:.1f} GiB of memory ({parts[most] / 2**30:.1f} GiB of it "
+        f"for {most}, docs/engine.md){f' in each of {processes_here} processes' * several}, but "
+        f"this machine has {there_gib:.1f} GiB; it must be less. {_ADVICE[most]}"
+        f"{', or start fewer processes: --nproc-per-node' * several}."
     )

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,10 +28,13 @@ from torch.distributed.rendezvous import rendezvous
 import skipwise
 from skipwise.errors import RunError, SettingError
 from skipwise.settings import check_setting
-from skipwise.training.meeting import meet
+from skipwise.training.meeting import meet, reach
 
 TIMEOUT_VARIABLE = "SKIPWISE_PROCESSES_TIMEOUT_S"
 """Seconds for which one process waits for the others."""
+
+_SAID_BYTES = 40
+"""Of a fact that differs, so many are told: a setting whole, a checksum enough to tell it apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +45,8 @@ class Processes:
     number: int = 1
     local_rank: int = 0
     """Its place on its own machine: which GPU it takes."""
+    local_number: int = 1
+    """How many there are on its own machine."""
     restarts: int = 0
     """How often the group has been started anew, as far as any of its processes knows."""
 
@@ -101,21 +107,35 @@ class Processes:
         if self.number == 1:
             return
         digests = [list(hashlib.sha256(text.encode()).digest()) for text in facts.values()]
-        own = torch.tensor(digests, dtype=torch.int64)
-        everybodys = [torch.empty_like(own) for _ in range(self.number)]
-        dist.all_gather(everybodys, own)
-        for place, name in enumerate(facts):
+        everybodys = self._everybodys(torch.tensor(digests, dtype=torch.int64))
+        for place, (name, text) in enumerate(facts.items()):
             others = [
-                str(rank)
+                rank
                 for rank, each in enumerate(everybodys)
                 if not torch.equal(each[place], everybodys[0][place])
             ]
             if others:
+                said = self._said(text)
+                theirs = ", ".join(f"{said[rank]} in process {rank}" for rank in others)
                 raise RunError(
-                    f"process {', '.join(others)} of {self.number} has another {name} than process "
-                    "0; all must have the same. Start every machine from the same version, dataset "
-                    "and command."
+                    f"{name} is {said[0]} in process 0 of {self.number}, but {theirs}; all must "
+                    "have the same. Start every machine from the same version, dataset and command."
                 )
+
+    def _everybodys(self, own: Tensor) -> list[Tensor]:
+        """Return what each process gave, by rank; all of one size and type."""
+        found = [torch.empty_like(own) for _ in range(self.number)]
+        dist.all_gather(found, own)
+        return found
+
+    def _said(self, text: str) -> list[str]:
+        """Return the first words of what each process says, by rank."""
+        own = torch.frombuffer(
+            bytearray(text.encode()[:_SAID_BYTES].ljust(_SAID_BYTES)), dtype=torch.uint8
+        )
+        return [
+            bytes(each.tolist()).decode(errors="replace").strip() for each in self._everybodys(own)
+        ]
 
 
 ALONE = Processes()
@@ -144,6 +164,7 @@ def joined(
         rank=int(found["RANK"]),
         number=int(found["WORLD_SIZE"]),
         local_rank=int(found["LOCAL_RANK"]),
+        local_number=int(found.get("LOCAL_WORLD_SIZE", "1")),
     )
     # TorchRec and torch.distributed.checkpoint still speak in ShardedTensor among themselves
     warnings.filterwarnings("ignore", "Please use DTensor", FutureWarning)
@@ -151,6 +172,8 @@ def joined(
     on_gpu = device != "cpu" and torch.cuda.is_available()
     try:
         timeout = timedelta(seconds=timeout_s)
+        if processes.rank > 0 or found.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            reach(found["MASTER_ADDR"], int(found["MASTER_PORT"]), timeout_s)
         store, rank, number = next(iter(rendezvous("env://", timeout=timeout)))
         start = meet(PrefixStore("skipwise", store), rank, number, timeout_s)
         dist.init_process_group(
@@ -167,7 +190,7 @@ def joined(
         )
         dist.all_reduce(restarts, dist.ReduceOp.MAX)
         processes = dataclasses.replace(processes, restarts=int(restarts.item()))
-    except (dist.DistError, RuntimeError, ValueError, TimeoutError) as problem:
+    except (dist.DistError, RuntimeError, ValueError, KeyError, OSError) as problem:
         address = f"{found.get('MASTER_ADDR')}:{found.get('MASTER_PORT')}"
         raise RunError(
             f"process {processes.rank} of {processes.number} did not reach the others at {address} "
@@ -178,8 +201,28 @@ def joined(
     try:
         yield processes
         dist.barrier()  # nobody leaves while another still waits for an answer
+    except (dist.DistError, RuntimeError) as problem:
+        if not _of_exchange(problem):
+            raise
+        raise RunError(
+            f"process {processes.rank} of {processes.number} lost the others "
+            f"({_first_sentence(problem)}); all must go on until the end. One has stopped, and "
+            "says why itself, or its machine cannot be reached: mend that, and go on with the same "
+            "command and --resume."
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def _of_exchange(problem: Exception) -> bool:
+    """Say whether the others could not be spoken to; gloo says it with a plain RuntimeError."""
+    return isinstance(problem, dist.DistError) or "gloo" in str(problem)
+
+
+def _first_sentence(problem: Exception) -> str:
+    """Leave out where in gloo's sources it stands, and what it advises."""
+    line = str(problem).splitlines()[0]
+    return re.sub(r"^\[[^]]*\.(cc|h):\d+\] ", "", line).split(". ")[0]
 
 
 def code_digest() -> str:

@@ -196,8 +196,8 @@ def _check_installed() -> None:
     except (ImportError, OSError) as problem:
         raise SettingError(
             f"a table of ids with at least optimizer.sparse_from_rows rows is trained by several "
-            f"processes, and TorchRec is not installed ({problem}); it shards such tables. Install "
-            "it with `make distributed` (docs/distributed.md), or train in one process."
+            f"processes, and TorchRec is not installed ({problem}); it shards such tables. "
+            "Install the extra [distributed] with `make distributed`, or train in one process."
         ) from None
 
 
