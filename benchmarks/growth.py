@@ -25,14 +25,14 @@ from skipwise.training.settings import preset
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import NullLocator
 
 OUT = Path(__file__).parent / "out"
 PLOT = Path(__file__).parents[1] / "docs" / "growth.svg"
 WINDOW = 100
 ROUNDS = 3
 LABELS = {
-    "stretch": "events of each viewer",
+    "stretch": "events of each viewer, in one stretch",
     "viewers": "viewers",
     "table": "rows of the table of videos",
 }
@@ -143,12 +143,15 @@ def write(grown: dict[str, list[dict[str, Any]]]) -> None:
             name = f"{what}{' (touched rows)' if sparse else ''}: dearest over cheapest"
             ratios[name] = max(costs) / min(costs)
         plot.set_xscale("log")
-        plot.xaxis.set_minor_formatter(NullFormatter())
+        at = sorted({row[axis[what]] for row in rows})
+        plot.set_xticks(at, [brief(each) for each in at], fontsize=8)
+        plot.xaxis.set_minor_locator(NullLocator())
         plot.set_ylim(0, 1.15 * max(row["ms_per_impression"] for row in rows))
         plot.set_xlabel(LABELS[what])
-        plot.set_ylabel("CPU ms per impression")
+        plot.set_ylabel("milliseconds of processor per impression")
         if what == "table":
             plot.legend()
+    figure.suptitle(f"Training steps on one thread, preset small, window of {WINDOW}", fontsize=10)
     figure.tight_layout()
     figure.savefig(PLOT, metadata={"Date": None, "Creator": None})
     for name, value in ratios.items():
@@ -166,6 +169,17 @@ def write(grown: dict[str, list[dict[str, Any]]]) -> None:
         "ratios": ratios,
     }
     (OUT / "growth.json").write_text(json.dumps(facts, indent=1))
+
+
+def brief(number: int) -> str:
+    """Write a number for an axis.
+
+    >>> brief(8_392), brief(100_000), brief(10_000_000)
+    ('8,392', '100k', '10M')
+    """
+    if number >= 1_000_000:
+        return f"{number // 1_000_000}M"
+    return f"{number // 1_000}k" if number >= 10_000 else f"{number:,}"
 
 
 if __name__ == "__main__":

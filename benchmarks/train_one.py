@@ -1,6 +1,6 @@
 """One measured training of our network in a process of its own; `train.py` runs it and reads JSON.
 
-    python -m benchmarks.train_one once|each HISTORY BATCHES
+    python -m benchmarks.train_one once|each HISTORY BATCHES [PRESET]
 
 - `once`: stretches as training cuts them, of at most 256 impressions, encoded once.
 - `each`: the same network and rows, the last HISTORY events encoded anew for each impression.
@@ -40,7 +40,7 @@ def main() -> None:
         "tokens_per_batch": TOKENS[kind],
         "model": {"encoder": {"history_length": history}, "inputs": {"ids": True}},
     }
-    settings = apply_settings(preset("small"), words)
+    settings = apply_settings(preset(sys.argv[4] if len(sys.argv) > 4 else "small"), words)
     learner = made_learner(dataset, VIEWERS, VIDEOS, settings)
     scored = np.tile(np.arange(before + SCORED_EACH) >= before, VIEWERS)
     view, reach = View(mode="progressive"), settings.model.encoder.reach
