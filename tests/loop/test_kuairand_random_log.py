@@ -119,11 +119,26 @@ def test_the_rows_of_log_random_are_judged_over_either_pool(
         assert found.video_id[:, 0].tolist() == [e["video_id"][1:] for e in sorted_as_read(random)]
         assert set(found.video_id.ravel().tolist()) == videos
         watch_s = np.array([e["watch_ms"] / 1000 for e in sorted_as_read(random)])
+        duration_s = np.array([e["duration_ms"] / 1000 for e in sorted_as_read(random)])
         np.testing.assert_allclose(found.outcomes["watch_s"], np.minimum(watch_s, 300))
+        glance = watch_s < np.minimum(3, duration_s)
+        np.testing.assert_array_equal(found.outcomes["glance"], glance)
         assert set(found.propensity.tolist()) == {1 / 4}
         by = judge_weights(found, ScoreWeights(), least_effective_rows=10)
         assert abs(by["glance"].mean_weight - 1) < 0.5
     assert len(shown) < 60, "the pools differ"
+
+
+def test_what_is_predicted_of_a_row_is_of_what_was_shown_there(
+    replayed: Callable[[Pool | None], Replayed],
+) -> None:
+    """It is the same whatever stands beside it; what stands there differs with the pool."""
+    one, other = replayed("shown"), replayed("catalogue")
+    assert (one.video_id[:, 1:] != other.video_id[:, 1:]).mean() > 0.5
+    for first, second in ((one.chances["glance"], other.chances["glance"]),
+                          (one.watch_s, other.watch_s)):  # fmt: skip
+        np.testing.assert_allclose(first[:, 0], second[:, 0], rtol=1e-4)
+        assert not np.allclose(first[:, 1:], second[:, 1:], rtol=1e-3)
 
 
 def sorted_as_read(events: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -123,12 +123,19 @@ def found(own: Own, published: Path) -> Replayed:
     return replay(published, read, connection, JUDGED, candidates=BEST_OF)
 
 
+def rows_of_loop(own: Own) -> list[dict[str, Any]]:
+    """The loop's own rows, in the order of the log; `drawn` is what is judged."""
+    rows = pq.read_table(own.folder / "own" / "events.parquet").to_pylist()
+    return [
+        each | {"drawn": each["policy"] == "random" and each["day"] >= JUDGED}
+        for each in rows
+        if each["day"] >= JUDGED - 1
+    ]
+
+
 def truths(own: Own, found: Replayed, weights: ScoreWeights) -> dict[str, float]:
     """What the target would have brought at the same places, over the videos it would show."""
-    events = pq.read_table(own.folder / "own" / "events.parquet")
-    days = np.asarray(events["day"])
-    of_loop, random = days >= JUDGED - 1, np.asarray(events["policy"]) == "random"
-    drawn = np.flatnonzero((random & (days >= JUDGED))[of_loop])
+    drawn = np.flatnonzero([each["drawn"] for each in rows_of_loop(own)])
     assert drawn.size == found.num_drawn
     flat = {name: chance.ravel() for name, chance in found.chances.items()}
     score = fused_score(flat, found.watch_s.ravel(), weights).reshape(found.watch_s.shape)
@@ -167,6 +174,38 @@ def test_each_row_was_drawn_from_what_its_request_had_left(found: Replayed) -> N
     assert found.candidate.sum(axis=1).max() <= POOL < WORLD.videos
     assert found.propensity.max() > 1.1 * found.propensity.min()
     assert found.propensity.min() >= 1 / POOL
+
+
+def test_viewer_video_propensity_and_outcomes_are_those_of_one_row(
+    own: Own, found: Replayed
+) -> None:
+    drawn = [each for each in rows_of_loop(own) if each["drawn"]]
+    rows = [drawn[place] for place in found.row.tolist()]
+    assert found.video_id[:, 0].tolist() == [each["video_id"] for each in rows]
+    assert found.propensity.tolist() == [each["propensity"] for each in rows]
+    watch_s = np.array([each["watch_ms"] / 1000 for each in rows])
+    length_s = np.array([each["duration_ms"] / 1000 for each in rows])
+    np.testing.assert_allclose(found.outcomes["watch_s"], np.minimum(watch_s, 300))
+    np.testing.assert_array_equal(found.outcomes["glance"], watch_s < np.minimum(3, length_s))
+    named = {(each["viewer_id"], code) for each, code in zip(rows, found.viewer, strict=True)}
+    assert len(named) == len({name for name, _ in named}) == len({code for _, code in named})
+
+
+def test_candidates_are_what_the_viewer_had_not_seen_by_then_and_no_less(
+    own: Own, found: Replayed
+) -> None:
+    """What he was shown on the day before a row is no candidate; what he is shown after it may."""
+    events = rows_of_loop(own)
+    drawn = [each for each in events if each["drawn"]]
+    later = 0
+    for place, videos, may in zip(found.row, found.video_id, found.candidate, strict=True):
+        row = drawn[place]
+        his = [e for e in events if e["viewer_id"] == row["viewer_id"] and e["day"] >= JUDGED]
+        candidates = set(videos[may].tolist())
+        before = {e["video_id"] for e in his if e["shown_at_ms"] < row["shown_at_ms"]}
+        assert not candidates & before
+        later += len(candidates & {e["video_id"] for e in his} - before - {row["video_id"]})
+    assert later > len(found.row), "nothing that came after is known to the state"
 
 
 def test_the_lottery_judged_as_a_policy_is_what_it_was(found: Replayed) -> None:
