@@ -64,6 +64,18 @@ def test_groups_are_counted(card: dict[str, Any], scored: Scored) -> None:
     one_class = int(((label == 0) | (label == 5)).sum())
     assert card["groups"]["one_class"]["glance"] == one_class
     assert card["groups"]["used"]["glance"] == 236 - one_class
+    assert card["groups"]["empty"] == {"glance": 0, "effective": 1, "like": 0}
+    assert card["groups"]["one_class"]["like"] == 236, "nobody liked anything"
+    assert card["groups"]["tied_rows"] == {"glance": 0, "effective": 0, "like": 1180}
+
+
+def test_tied_rows_are_those_equal_to_another_of_their_group(scored: Scored) -> None:
+    chance = scored.probabilities["glance"].copy()
+    chance[[20, 22, 24]] = 0.5  # three of the first group
+    chance[[25, 30]] = 0.25  # of two groups
+    chance[[35, 36]] = 0.75  # two of another
+    tied = dataclasses.replace(scored, probabilities={"glance": chance})
+    assert scorecard(tied, settings=QUICK)["groups"]["tied_rows"] == {"glance": 3 + 2}
 
 
 def test_slates_by_the_score_beat_chance_and_the_log(card: dict[str, Any]) -> None:

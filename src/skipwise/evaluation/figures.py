@@ -23,6 +23,7 @@ from skipwise.evaluation.metrics import (
     calibration_ratio_statistic,
     log_loss_statistic,
 )
+from skipwise.evaluation.ranking import rank_in_groups
 from skipwise.evaluation.scored import Scored
 from skipwise.evaluation.watch import group_xauc, mae_statistic, xauc_statistic
 
@@ -46,7 +47,7 @@ class Figures:
     statistics: dict[str, Statistic] = field(default_factory=dict)
     """Metric -> how to measure it."""
     facts: dict[str, int] = field(default_factory=dict)
-    """Counts: `rows`, `positives`, `groups_used`, `groups_one_class`."""
+    """Counts: `rows`, `positives`, `groups_used`, `groups_one_class`, `rows_tied` in a group."""
     reasons: dict[str, str] = field(default_factory=dict)
     """Metric -> why it cannot be measured."""
 
@@ -110,7 +111,14 @@ def objective_figures(
         calibration_bins: Bins of the ECE.
     """
     rows = known_rows(scored, objective)
-    facts = {"rows": len(rows.labels), "positives": int(rows.labels.sum())}
+    ranking = rank_in_groups(rows.probabilities, rows.group)
+    facts = {
+        "rows": len(rows.labels),
+        "positives": int(rows.labels.sum()),
+        "groups_used": 0,
+        "groups_one_class": len(ranking.group),
+        "rows_tied": ranking.num_tied,
+    }
     if rows.missing:
         return Figures(facts=facts, reasons=dict.fromkeys(OBJECTIVE_METRICS, rows.missing))
     label, chance, viewer_ix, viewers = (

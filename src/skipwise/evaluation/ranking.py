@@ -40,6 +40,12 @@ class Ranking:
         """(M,) each row's place in its group, 0 = best, ties in no particular order."""
         return np.arange(len(self.row)) - self.first[self.group_ix]
 
+    @property
+    def num_tied(self) -> int:
+        """How many rows share their score with another row of their group."""
+        length = np.diff(np.append(self.tie_start, len(self.row)))
+        return int(length[length > 1].sum())
+
     def share_places(self, worth: Floats) -> Floats:
         """Give each row the mean worth of the places its run of ties takes.
 

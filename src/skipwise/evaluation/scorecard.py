@@ -133,7 +133,8 @@ def scorecard(
         "score_minus_random", "slates"}}, "calibration": {NAME: [{"rows", "from", "to",
         "predicted", "observed"}]}, "slices": {DIVISION: {PART: {"rows", NAME: {"auc",
         "log_loss", ...}}}}, "rows", "viewers", "groups": {"number", "ungrouped_rows", "used",
-        "one_class"}}`; null where a figure cannot be said, its reason under `reasons`.
+        "one_class", "empty", "tied_rows"}}`, where a group is empty if none of its rows has a known
+        label; null where a figure cannot be said, its reason under `reasons`.
 
     Raises:
         SettingError: The score weights leave nothing to order by.
@@ -298,16 +299,21 @@ def _slice_figures(
 
 def _counts(scored: Scored, num_viewers: int, objectives: Mapping[str, Any]) -> dict[str, Any]:
     """Count rows and groups; which groups can be used depends on the objective."""
+    number = len(np.unique(scored.group[scored.group >= 0]))
+    used, one_class, tied = (
+        {name: objectives[name][fact] for name in scored.objectives}
+        for fact in ("groups_used", "groups_one_class", "rows_tied")
+    )
     return {
         "rows": scored.num_rows,
         "viewers": num_viewers,
         "groups": {
-            "number": len(np.unique(scored.group[scored.group >= 0])),
+            "number": number,
             "ungrouped_rows": int((scored.group < 0).sum()),
-            "used": {name: objectives[name].get("groups_used", 0) for name in scored.objectives},
-            "one_class": {
-                name: objectives[name].get("groups_one_class", 0) for name in scored.objectives
-            },
+            "used": used,
+            "one_class": one_class,
+            "empty": {name: number - used[name] - one_class[name] for name in used},
+            "tied_rows": tied,
         },
     }
 
