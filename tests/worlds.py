@@ -17,6 +17,7 @@ from skipwise.events.read import read_log
 from skipwise.features.dataset import Column, Dataset
 from skipwise.features.prepare import prepare
 from skipwise.simulation.log import simulate
+from skipwise.simulation.watching import FLAG_NAMES
 from skipwise.simulation.world import WorldSettings
 
 Edit = Callable[[NDArray[Any]], NDArray[Any]]
@@ -68,17 +69,17 @@ def reduced_kuairand(source: Path, out: Path, *, one_viewer_in: int) -> Path:
 
 
 def edited_after(log: Path, out: Path, last_day: int) -> Path:
-    """Copy a simulated log whose events after a day ended otherwise, glances and others."""
+    """Copy a simulated log whose events after a day ended otherwise: watch times, every flag."""
     shutil.copytree(log, out)
     events = pq.read_table(log / "events.parquet")
     late = np.asarray(events["day"]) > last_day
     watch_ms = np.asarray(events["watch_ms"])
     swapped_ms = np.where(watch_ms < 3000, watch_ms + 20_000, 500)
-    liked = pc.if_else(pa.array(late), pc.invert(events["liked"]), events["liked"])
-    for name, values in (
-        ("watch_ms", pa.array(np.where(late, swapped_ms, watch_ms))),
-        ("liked", liked),
-    ):
+    others = {"watch_ms": pa.array(np.where(late, swapped_ms, watch_ms))} | {
+        name: pc.if_else(pa.array(late), pc.invert(events[name]), events[name])
+        for name in FLAG_NAMES
+    }
+    for name, values in others.items():
         events = events.set_column(events.column_names.index(name), name, values)
     pq.write_table(events, out / "events.parquet")
     return out
