@@ -18,8 +18,9 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from benchmarks import quality
-from benchmarks.quality_runs import OBJECTIVES, Bench, Cell, Values
+from benchmarks import quality, quality_report
+from benchmarks.quality_measures import OBJECTIVES, Values
+from benchmarks.quality_runs import Bench, Cell
 
 from skipwise.evaluation.bootstrap import interval
 from skipwise.features.stretches import plan_stretches
@@ -30,7 +31,7 @@ from skipwise.training.window import training_window
 
 WORDS = tuple(os.environ.get("WORDS", "").split())
 BUDGET = ("passes_at_most=2", "refit=false", "loss.retrieval=0", *WORDS)
-OUT = quality.OUT / "once_or_each.json"
+OUT = quality_report.OUT / "once_or_each.json"
 
 
 def main() -> None:

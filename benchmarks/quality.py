@@ -15,35 +15,20 @@ A difference is the cell minus the first of its table, its interval by bootstrap
 mean over seeds. Nothing here chooses a default: tune on days before 2 May.
 """
 
-import json
 import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 import ibis
-import numpy as np
 import torch
 from benchmarks.quality_processes import Processes
-from benchmarks.quality_runs import (
-    METRICS,
-    OBJECTIVES,
-    SCORE_CHANGE,
-    SCORES,
-    SLATE,
-    Bench,
-    Cell,
-    Values,
-)
+from benchmarks.quality_report import OUT, Report
+from benchmarks.quality_runs import Bench, Cell
 
-import skipwise
-from skipwise.evaluation.bootstrap import interval
 from skipwise.events.read import read_log
 from skipwise.features.dataset import Dataset, day_number
 from skipwise.features.prepare import prepare
@@ -53,7 +38,6 @@ from skipwise.model.watch_heads import WATCH_HEADS
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import planted_world
 
-OUT = Path(__file__).parent / "out"
 KEPT = OUT / "quality"
 KUAIRAND = Path(__file__).parents[2] / "shared" / "data" / "kuairand-pure"
 SHORT_BUDGET = ("passes_at_most=1", "refit=false")
@@ -157,9 +141,9 @@ def main() -> None:
     budget: tuple[str, ...] = SHORT_BUDGET if short else ()
     if "BUDGET" in os.environ:
         budget = tuple(os.environ["BUDGET"].split())
-    report = Report(seeds=seeds, size=size, budget=budget)
+    report = Report(OUT / "quality.json", seeds)
     make = partial(_bench_of, size=size, budget=budget, draws=SHORT_DRAWS if short else DRAWS)
-    tables = {name: _cells(name) for name in chosen}
+    tables = {name: cells_of(name) for name in chosen}
     started = time.monotonic()
     for real in (True, False):  # prepared once, before several processes ask for it
         if any(name.startswith("planted") != real for name in chosen):
@@ -172,7 +156,7 @@ def main() -> None:
             print(f"\n== {name}, preset {bench.size} {' '.join(bench.budget)}, seeds {seeds}")
             processes.measure(name, cells, seeds)
             for cell in cells:
-                report.add(name, cell, [bench.figures(cell, seed) for seed in seeds])
+                report.add(name, bench, cell, [bench.figures(cell, seed) for seed in seeds])
             print(f"   {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -183,95 +167,8 @@ def _bench_of(name: str, *, size: str, budget: tuple[str, ...], draws: int) -> B
     return replace(real_bench(size, budget, p1=name == "p1"), draws=draws)
 
 
-class Report:
-    """What was measured so far, printed and written as it comes."""
-
-    def __init__(self, **facts: Any) -> None:
-        self.facts, self.rows = facts, []
-        self.file = OUT / "quality.json"
-        if self.file.is_file():
-            self.rows = json.loads(self.file.read_text(encoding="utf-8"))["rows"]
-        self.first: dict[str, list[Values]] = {}
-
-    def add(self, table: str, cell: Cell, found: list[Values]) -> None:
-        """Keep, print and write a cell."""
-        found = [values | _of_the_score(values) for values in found]
-        first = self.first.setdefault(table, found)
-        row: dict[str, Any] = {"table": table, "cell": cell.name, "words": list(cell.words)}
-        row |= {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in self.facts.items()
-        }
-        row["figures"] = {name: _figure(found, first, name) for name in found[0]}
-        self.rows = [
-            old
-            for old in self.rows
-            if any(old[key] != row[key] for key in ("table", "cell", "size", "budget", "seeds"))
-        ] + [row]
-        print(f"{cell.name:>28}  " + "  ".join(_shown(row["figures"])))
-        self.write()
-
-    def write(self) -> None:
-        """Write the JSON, whole or not at all."""
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        card = {
-            "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
-            "versions": {"skipwise": skipwise.__version__, "torch": torch.__version__},
-            "commit": commit,
-            "seeds": self.facts["seeds"],
-            "rows": self.rows,
-            "ratios": {},
-        }
-        OUT.mkdir(parents=True, exist_ok=True)
-        aside = self.file.with_suffix(".part")
-        aside.write_text(json.dumps(card, indent=1), encoding="utf-8")
-        aside.rename(self.file)
-
-
-def _of_the_score(values: Values) -> Values:
-    """Return what the skips' part of the score changes in the first places, draw by draw."""
-    with_skips, without = SCORES
-    return {
-        name.replace(with_skips, SCORE_CHANGE): found - values[name.replace(with_skips, without)]
-        for name, found in values.items()
-        if name.startswith(f"{with_skips}/")
-    }
-
-
-def _figure(found: list[Values], first: list[Values], name: str) -> dict[str, Any]:
-    """Mean over seeds and its interval; the difference to the first cell, paired by draw."""
-    mean = np.mean([values[name] for values in found], axis=0)
-    if name.startswith("curve/"):
-        return {"values": mean.tolist()}
-    figure: dict[str, Any] = {
-        "value": float(mean[0]),
-        "by_seed": [float(v[name][0]) for v in found],
-    }
-    if len(mean) > 1:
-        figure |= {key: value for key, value in interval(mean)._asdict().items() if key != "value"}
-    if name in first[0] and found is not first and len(mean) == len(first[0][name]):
-        other = np.mean([values[name] for values in first], axis=0)
-        figure["minus_first"] = (
-            dict(interval(mean - other)._asdict()) if len(mean) > 1 else float(mean[0] - other[0])
-        )
-    return figure
-
-
-def _shown(figures: Mapping[str, Any]) -> Iterable[str]:
-    for objective in OBJECTIVES:
-        values = [figures.get(f"{objective}/{metric}") for metric in METRICS]
-        if any(values):  # requests of one row have no GAUC
-            shown = (f"{value['value']:.4f}" if value else "-" for value in values)
-            yield f"{objective} " + "/".join(shown)
-    for score in SCORES:
-        value = figures.get(f"{score}/glance_at_{SLATE}")
-        if value:
-            yield f"[{score}] GVV@{SLATE} {value['value']:.4f}"
-
-
-def _cells(name: str) -> tuple[Cell, ...]:
+def cells_of(name: str) -> tuple[Cell, ...]:
+    """Return the cells of a table by its name in TABLES=, the reference first."""
     if name.startswith("planted"):
         return _planted_cells(name)
     return P1 if name == "p1" else TABLES[name]
@@ -283,7 +180,11 @@ def _planted_cells(name: str) -> tuple[Cell, ...]:
     if not table:
         return PLANTED
     return tuple(
-        replace(cell, words=_with_last_word((*ENCODER_ALONE, *cell.words)), mode="progressive")
+        replace(
+            cell,
+            words=_with_last_word((*ENCODER_ALONE, *cell.words)),
+            mode=cell.mode if table == "modes" else "progressive",
+        )
         for cell in TABLES[table]
         if not cell.baseline
     )

@@ -21,7 +21,7 @@ Job = tuple[str, Cell, int]
 
 
 class Processes:
-    """As many as there are cores; each opens a table's bench when it first needs it."""
+    """As many as it may use cores; each opens a table's bench when it first needs it."""
 
     def __init__(self, make: Callable[[str], Bench]) -> None:
         """Start none yet.
@@ -32,7 +32,9 @@ class Processes:
         """
         self._make = make
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(os.cpu_count(), spawn, torch.set_num_threads, (1,))
+        self._pool = ProcessPoolExecutor(
+            len(os.sched_getaffinity(0)), spawn, torch.set_num_threads, (1,)
+        )
 
     def train(self, tables: Mapping[str, Iterable[Cell]], seeds: Iterable[int]) -> None:
         """Train what is not there yet, for all tables."""
@@ -52,8 +54,10 @@ class Processes:
     def measure(self, table: str, cells: Iterable[Cell], seeds: Iterable[int]) -> None:
         """Measure what is not there yet, for one table."""
         bench = self._make(table)
-        jobs = [(table, cell, seed) for seed in seeds for cell in cells]
-        lacking = [job for job in jobs if not bench.figures_file(*job[1:]).is_file()]
+        figures = {
+            bench.figures_file(cell, seed): (table, cell, seed) for seed in seeds for cell in cells
+        }
+        lacking = [job for file, job in figures.items() if not file.is_file()]
         self._do(f"measuring {table}", _measure, lacking)
 
     def _do(

@@ -11,13 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality_runs import METRICS, OBJECTIVES, SCORES, SLATE
+from benchmarks.quality_measures import METRICS, SCORES, SLATE
 from matplotlib.figure import Figure
 
 OUT = Path(__file__).parent / "out" / "quality.json"
 PLOT = Path(__file__).parents[1] / "docs" / "results-PRESET.svg"
 SHOWN = ("glance", "long", "click", "like")
-PLOTTED = ("skips", "encoders", "modes", "parts", "relations")
+DRAWN = ("glance", "long")
+DRAWN_WITHIN = 0.012
+"""AUC of long views: what is farther from its table's first is named, not drawn."""
+INK = "#2a5599"
+PLOTTED = ("skips", "encoders", "modes", "parts", "history", "relations", "predictors")
 
 
 def main() -> None:
@@ -25,19 +29,25 @@ def main() -> None:
     size = sys.argv[1] if len(sys.argv) > 1 else "small"
     rows = list(json.loads(OUT.read_text(encoding="utf-8"))["rows"])
     for table in dict.fromkeys(row["table"] for row in rows):
-        chosen = [row for row in rows if row["table"] == table and row["size"] == size]
-        seeds: list[int] = max((row["seeds"] for row in chosen), key=len, default=[])
-        chosen = [row for row in chosen if row["seeds"] == seeds]
+        chosen = _most_seeds(rows, table, size)
         if chosen:
-            print(f"\n### {table}\n\nseeds {chosen[0]['seeds']}\n")
+            commits = ", ".join(dict.fromkeys(row.get("commit", "unknown")[:7] for row in chosen))
+            print(f"\n### {table}\n\nseeds {chosen[0]['seeds']}, commit {commits}\n")
             print("\n".join(_figures(chosen)))
-            for extra in (_slates, _watch, _curve, _ladder):
+            for extra in (_slates, _watch, _calibration, _ladder):
                 print("\n".join(extra(chosen)))
-    plotted = [row for row in rows if row["size"] == size and row["table"] in PLOTTED]
-    if plotted:
-        _plot(plotted).savefig(
+    drawn = [row for table in PLOTTED for row in _most_seeds(rows, table, size)]
+    if drawn:
+        _plot(drawn).savefig(
             str(PLOT).replace("PRESET", size), metadata={"Date": None, "Creator": None}
         )
+
+
+def _most_seeds(rows: list[dict[str, Any]], table: str, size: str) -> list[dict[str, Any]]:
+    """Return a table's rows of one preset, of those with most seeds."""
+    found = [row for row in rows if row["table"] == table and row["size"] == size]
+    seeds: list[int] = max((row["seeds"] for row in found), key=len, default=[])
+    return [row for row in found if row["seeds"] == seeds]
 
 
 def _figures(rows: list[dict[str, Any]]) -> list[str]:
@@ -79,6 +89,7 @@ def _slates(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _watch(rows: list[dict[str, Any]]) -> list[str]:
+    """MAE, XAUC and XGAUC of each head, of all rows and by length of the video."""
     if rows[0]["table"] != "watch":
         return []
     names = sorted(
@@ -89,28 +100,33 @@ def _watch(rows: list[dict[str, Any]]) -> list[str]:
             if name.startswith("watch/") and name.endswith("/xauc")
         }
     )
-    lines = ["", _line(["MAE s / XAUC", *(name.removeprefix("watch/") for name in names)])]
-    lines.append(_line(["---"] * (1 + len(names))))
+    heading = ["MAE s / XAUC / XGAUC", *(name.removeprefix("watch/") for name in names)]
+    lines = ["", _line(heading), _line(["---"] * len(heading))]
     for row in rows:
         found = [
             f"{row['figures'][f'{name}/mae_s']['value']:.2f} / "
-            f"{_short(row['figures'][f'{name}/xauc'])}"
+            f"{_short(row['figures'][f'{name}/xauc'])} / "
+            f"{_short(row['figures'].get(f'{name}/xgauc'))}"
             for name in names
         ]
         lines.append(_line([row["cell"], *found]))
         if "watch/median/mae_s" in row["figures"]:
             median = row["figures"]["watch/median/mae_s"]["value"]
-            lines.append(_line([f"{row['cell']}, the median", f"{median:.2f} / -"]))
+            lines.append(_line([f"{row['cell']}, the median", f"{median:.2f}"]))
     return lines
 
 
-def _curve(rows: list[dict[str, Any]]) -> list[str]:
-    """Ten bins of S(t): predicted and observed, and their mean absolute distance."""
+def _calibration(rows: list[dict[str, Any]]) -> list[str]:
+    """Ten bins of p_GVV and of S(t): predicted less observed, and their mean distance."""
     figures = rows[0]["figures"]
-    names = [name for name in figures if name.startswith("curve/") and name.endswith("/predicted")]
+    names = [
+        name
+        for name in figures
+        if name.startswith(("calibration/", "curve/")) and name.endswith("/predicted")
+    ]
     if rows[0]["table"] != "watch" or not names:
         return []
-    lines = ["", _line(["S(t)", "predicted - observed, by tenth", "mean distance"])]
+    lines = ["", _line([rows[0]["cell"], "predicted - observed, by tenth", "mean distance"])]
     lines.append(_line(["---"] * 3))
     for name in names:
         predicted = figures[name]["values"]
@@ -136,24 +152,48 @@ def _ladder(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _plot(rows: list[dict[str, Any]]) -> Figure:
-    """Draw every cell's glance and long AUC less that of the first of its table."""
-    rows = [row for row in rows if "minus_first" in row["figures"].get("glance/auc", {})]
-    figure = Figure(figsize=(9, 1.2 + 0.24 * len(rows)), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, objective in zip(panels, OBJECTIVES[:2], strict=True):
+    """Draw every cell's glance and long AUC less that of the first of its table.
+
+    Filled is clear of zero, hollow is not. What lies beyond `DRAWN_WITHIN` is named below instead,
+    for it would leave no room to tell the others apart.
+    """
+    rows = [row for row in rows if "minus_first" in row["figures"].get("long/auc", {})]
+    far = [row for row in rows if _beyond(row)]
+    rows = [row for row in rows if not _beyond(row)]
+    figure = Figure(figsize=(8.3, 1.6 + 0.22 * len(rows)), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for axes, objective in zip(panels, DRAWN, strict=True):
         for place, row in enumerate(rows):
-            if f"loss.{objective}=0" in row["words"]:
+            found = row["figures"].get(f"{objective}/auc", {}).get("minus_first")
+            if found is None or f"loss.{objective}=0" in row["words"]:
                 continue  # it was not learnt
-            found = row["figures"][f"{objective}/auc"]["minus_first"]
-            axes.plot([found["low"], found["high"]], [place, place], color="#4c72b0")
-            axes.plot(found["value"], place, "o", color="#4c72b0", markersize=4)
+            clear = found["low"] > 0 or found["high"] < 0
+            axes.plot([found["low"], found["high"]], [place, place], color=INK)
+            face = INK if clear else "white"
+            axes.plot(found["value"], place, "o", color=INK, markerfacecolor=face, markersize=5)
+        for place in range(1, len(rows)):
+            if rows[place]["table"] != rows[place - 1]["table"]:
+                axes.axhline(place - 0.5, color="#cccccc", linewidth=0.8)
         axes.axvline(0, color="#888888", linewidth=0.8)
-        axes.set_title(f"{objective}: AUC against the first of the table", fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.set_title(f"AUC of {objective}", fontsize=10)
+        axes.tick_params(labelsize=9)
         axes.locator_params(axis="x", nbins=5)
     panels[0].set_yticks(range(len(rows)), [f"{row['table']}: {row['cell']}" for row in rows])
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
+    note = "AUC less that of the table's first line, 95 % over viewers; filled: clear of zero"
+    if far:
+        named = ", ".join(f"{row['cell']} {_auc_apart(row):+.3f}" for row in far)
+        note += f"\nnot drawn, AUC of long views: {named}"
+    figure.supxlabel(note, fontsize=9)
     return figure
+
+
+def _beyond(row: Mapping[str, Any]) -> bool:
+    return abs(_auc_apart(row)) > DRAWN_WITHIN
+
+
+def _auc_apart(row: Mapping[str, Any]) -> float:
+    return float(row["figures"]["long/auc"]["minus_first"]["value"])
 
 
 def _line(cells: list[str]) -> str:
@@ -165,11 +205,6 @@ def _short(figure: Mapping[str, Any] | None) -> str:
         return "-"
     value = f"{figure['value']:.4f}"
     return value.replace("0.", ".", 1) if value.startswith("0.") else value
-
-
-def _with_difference(figure: Mapping[str, Any] | None) -> str:
-    apart = _apart(figure)
-    return _short(figure) if apart == "-" else f"{_short(figure)} ({apart})"
 
 
 def _apart(figure: Mapping[str, Any] | None) -> str:

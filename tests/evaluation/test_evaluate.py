@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import ibis
 import numpy as np
 import pytest
 import torch
+from benchmarks.quality_measures import asks
 from ibis.backends.duckdb import Backend as Connection
 
 from skipwise.errors import DatasetError
@@ -81,6 +83,25 @@ def test_outcomes_of_the_reported_days_change_no_window_prediction_and_no_baseli
     for baseline in BASELINES:
         for name, chance in first[baseline].probabilities.items():
             np.testing.assert_array_equal(chance, second[baseline].probabilities[name])
+
+
+def test_outcomes_of_the_reported_days_change_nothing_of_the_curve_in_window_mode(
+    small_dataset: Dataset, edited_dataset: Dataset, connection: Connection, tmp_path: Path
+) -> None:
+    """The default heads; every cut, the expected watch and what else is asked of the curve."""
+    last_day = small_dataset.days[1] - REPORTED_DAYS
+    found = []
+    for name, dataset in (("one", small_dataset), ("other", edited_dataset)):
+        run = short_run(dataset, tmp_path / name, last_day=last_day)
+        days = (last_day + 1, dataset.days[1])
+        found.append(score_run(run, dataset, connection, days=days, mode="window", also=asks()))
+    one, other = (each.predicted for each in found)
+    assert (found[0].scored.watch_s != found[1].scored.watch_s).all()
+    for name in one.also:
+        np.testing.assert_array_equal(one.also[name], other.also[name])
+    for name, logits in one.logits.items():
+        np.testing.assert_array_equal(logits, other.logits[name])
+    np.testing.assert_array_equal(one.expected_watch_s, other.expected_watch_s)
 
 
 def test_in_daily_mode_the_first_reported_day_is_blind_and_the_second_sees_it(
