@@ -88,13 +88,11 @@ class WatchCurve:
         start, widths = edges[:-1], edges.diff()
         share = ((end[:, None] - start) / widths).clamp(0, 1)
         drop = -self.log_survival_MK.diff(dim=1) * share
-        before_end = (self.log_survival_MK[:, :-1].exp() * widths * share * _mean_decay(drop)).sum(
-            1
-        )
+        before_end = (self.log_survival_MK[:, :-1].exp() * widths * share * mean_decay(drop)).sum(1)
         beyond_grid = (end - edges[-1]).clamp(min=0) * self.log_survival_MK[:, -1].exp()
         duration = torch.where(self.duration_s_M.isnan(), up_to_s, self.duration_s_M)
         after = (up_to_s - duration).clamp(min=0)
-        replay = (-drop.sum(1)).exp() * after * _mean_decay(self.replay_rate_M * after / duration)
+        replay = (-drop.sum(1)).exp() * after * mean_decay(self.replay_rate_M * after / duration)
         return before_end + beyond_grid + replay
 
     def log_likelihood(self, watch_s_M: Tensor) -> Tensor:
@@ -155,7 +153,7 @@ def _edges(dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(GRID_S, dtype=dtype, device=device)
 
 
-def _mean_decay(drop: Tensor) -> Tensor:
+def mean_decay(drop: Tensor) -> Tensor:
     """Return (1 - exp(-x)) / x, 1 at x = 0: the mean of a decaying exponential over a unit."""
     safe = drop.clamp(min=1e-6)
     return share_lost(safe) / safe

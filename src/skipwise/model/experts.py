@@ -103,18 +103,26 @@ class GroupExperts(nn.Module):
         All experts are one product, and all gates: a gate is shut where its tower may not
         read an expert.
         """
-        parts = (self.shared, *self.grouped.children())
-        experts_EMD = all_experts([each for part in parts for each in part.children()], features_MI)
+        experts_EMD = all_experts(self.experts(), features_MI)
         num_experts = len(experts_EMD)
-        weight_GI, bias_G = _stacked(self.gates.children())
-        every = len(self.towers) * num_experts
-        weight_NI = weight_GI.new_zeros(every, weight_GI.shape[1])
-        weight_NI = weight_NI.index_copy(0, self.open_gates, weight_GI)
-        bias_N = bias_G.new_full((every,), SHUT).index_copy(0, self.open_gates, bias_G)
+        weight_NI, bias_N = self.gate_table()
         logits_MN = _mapped(features_MI, weight_NI, bias_N)
         gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
         states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
         return states_MOD
+
+    def experts(self) -> list["Expert"]:
+        """Return those of all, then those of each group."""
+        parts = (self.shared, *self.grouped.children())
+        return [each for part in parts for each in part.children() if isinstance(each, Expert)]
+
+    def gate_table(self) -> tuple[Tensor, Tensor]:
+        """Return weights (O E, I) and biases (O E,) of all gates, shut ones among them."""
+        weight_GI, bias_G = _stacked(self.gates.children())
+        every = len(self.towers) * len(self.experts())
+        weight_NI = weight_GI.new_zeros(every, weight_GI.shape[1])
+        weight_NI = weight_NI.index_copy(0, self.open_gates, weight_GI)
+        return weight_NI, bias_G.new_full((every,), SHUT).index_copy(0, self.open_gates, bias_G)
 
     def _open_gates(self, settings: ExpertSettings) -> Tensor:
         """Return places of the towers' gates in a table (O, E) of all experts, flat."""

@@ -27,7 +27,7 @@ from skipwise.errors import RunError
 from skipwise.model.recommender import Recommender
 from skipwise.model.request import Array
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
-from skipwise.serving.onnx import FORMS, example
+from skipwise.serving.onnx import FORMS, example, exported
 from skipwise.storage import replace_folder
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
 
@@ -55,12 +55,12 @@ def compile_forms(run: Path, folder: Path) -> None:
     model = load_run(run).model
     with replace_folder(folder) as aside, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the compiler's own
-        for form, module in FORMS.items():
+        for form in FORMS:
             encoder = model.settings.encoder
             at_once = form != "encode" or encoder.follows
             longest = max(encoder.history_length if at_once else encoder.reach, SHORTEST + 1)
             arguments, shapes = example(form, model, longest)
-            program = torch.export.export(module(model).eval(), arguments, dynamic_shapes=shapes)
+            program = torch.export.export(exported(form, model), arguments, dynamic_shapes=shapes)
             torch._inductor.aoti_compile_and_package(
                 program, package_path=str(aside / f"{form}.pt2")
             )
