@@ -196,24 +196,22 @@ def read_stretches(rows: Rows, plan: Plan, chosen: Codes) -> Stretches:
         events["watch_s"].take(rows_BT.ravel()), events["duration_s"].take(rows_BT.ravel())
     ).reshape(rows_BT.shape)
     shown = tokens_of("shown_at_ms", -1)
-    session_gap_s = rows.session_gap_s
     return Stretches(
         viewer=plan.viewer[chosen],
         video=tokens_of("video", -1),
         feedback=tokens_of("feedback", 0),
         watch_share=np.where(valid_BT, watch_share, 0),
-        context=_token_context(rows, rows_BT, valid_BT, first, session_gap_s),
+        context=_token_context(rows, rows_BT, valid_BT, first),
         time_s=np.where(shown >= 0, shown / 1000.0, np.nan),
         stretch=stretch,
         row=row,
         candidate_video=events["video"].take(row).astype(np.int64),
-        candidate_context=_context(
+        candidate_context=context_of(
             rows,
             row,
             events["requested_at_ms"].take(row),
             np.where(has_last, last_row, 0),
             has_last,
-            session_gap_s,
         ),
         candidate_time_s=events["requested_at_ms"].take(row) / 1000.0,
         prefix=prefix,
@@ -322,13 +320,12 @@ def _token_context(
     rows_BT: Codes,
     valid_BT: NDArray[np.bool_],
     first: Codes,
-    session_gap_s: float,
 ) -> Context:
     """Context of each event as its own request saw it, its predecessor being the last event."""
     rows = rows_BT.ravel()
     has_last = (rows_BT > first[:, None]).ravel() & valid_BT.ravel()
     shown = source.events["shown_at_ms"].take(rows)
-    flat = _context(source, rows, shown, np.maximum(rows - 1, 0), has_last, session_gap_s)
+    flat = context_of(source, rows, shown, np.maximum(rows - 1, 0), has_last)
 
     def shaped(values: Codes) -> Codes:
         return np.where(valid_BT, values.reshape(rows_BT.shape), 0)
@@ -342,16 +339,23 @@ def _token_context(
     )
 
 
-def _context(
+def context_of(
     source: Rows,
     rows: Codes,
     at_ms: NDArray[np.int64],
     last_rows: Codes,
     has_last: NDArray[np.bool_],
-    session_gap_s: float,
 ) -> Context:
-    """Context of requests, given the row of the last visible event before each."""
-    events = source.events
+    """Return the context of requests, given the last visible event before each.
+
+    Args:
+        source: Where the rows lie.
+        rows: (N,) rows of the requests.
+        at_ms: (N,) when they are made.
+        last_rows: (N,) rows of those events; any where there is none.
+        has_last: (N,) whether there is one.
+    """
+    events, session_gap_s = source.events, source.session_gap_s
     last_shown = events["shown_at_ms"].take(last_rows)
     timed = has_last & (last_shown >= 0) & (at_ms >= 0)
     gap_s = np.where(timed, np.maximum(at_ms - last_shown, 0) / 1000.0, 0)

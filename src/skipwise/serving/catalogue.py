@@ -27,6 +27,7 @@ from skipwise.labels.watch import LabelConfig, duration_bucket
 from skipwise.model.recommender import Recommender
 from skipwise.model.video_vectors import embed_all, vector_width
 from skipwise.serving.names import Names, name_of
+from skipwise.serving.past import key_of
 
 STRANGERS = 1024
 """Codes for videos that are in no catalogue; the first ones."""
@@ -76,6 +77,8 @@ class LiveCatalogue:
         self.author_name = np.zeros(size, dtype=np.uint64)
         self.topics = np.zeros((size, 1), dtype=np.int64)
         self.topic_names = np.zeros((size, 1), dtype=np.uint64)
+        self.keys = np.zeros((size, 3), dtype=np.uint64)
+        """Keys of a viewer's own sums (`past`): of the video, its author, its topics; 0 = none."""
         self.duration_s = np.full(size, np.nan, dtype=np.float32)
         self.duration_bucket = np.zeros(size, dtype=np.int64)
         self.uploaded_at_ms = np.full(size, -1, dtype=np.int64)
@@ -156,7 +159,10 @@ class LiveCatalogue:
 
     def codes(self, names: Names) -> NDArray[np.int64]:
         """Return the codes of named videos, (N,)."""
-        return np.array([self._code(name) for name in names.tolist()], dtype=np.int64)
+        found = list(map(self._code_of.get, names.tolist()))
+        if None in found:
+            found = [self._code(name) for name in names.tolist()]
+        return np.array(found, dtype=np.int64)
 
     def changed_since(self, version: int) -> NDArray[np.int64]:
         """Return the codes written after a version, oldest change first."""
@@ -198,6 +204,12 @@ class LiveCatalogue:
         for place, topic in enumerate(topics):
             self.topics[code, place] = _number(self._topic_of, self.topic_words, topic)
             self.topic_names[code, place] = name_of(topic)
+        self.keys[code] = 0
+        self.keys[code, : 2 + len(topics)] = [
+            key_of("viewer_video", name),
+            key_of("viewer_author", name_of(author)),
+            *(key_of("viewer_topic", name_of(topic)) for topic in topics),
+        ]
         seconds = np.nan if not facts.duration_ms else facts.duration_ms / 1000
         self.duration_s[code] = seconds
         self.duration_bucket[code] = duration_bucket(np.array([seconds]), self.labels)[0]
@@ -224,6 +236,7 @@ class LiveCatalogue:
         lacking = topics - self.topics.shape[1]
         self.topics = np.pad(self.topics, ((0, 0), (0, lacking)))
         self.topic_names = np.pad(self.topic_names, ((0, 0), (0, lacking)))
+        self.keys = np.pad(self.keys, ((0, 0), (0, lacking)))
 
 
 _COLUMNS = (
@@ -232,6 +245,7 @@ _COLUMNS = (
     "author_name",
     "topics",
     "topic_names",
+    "keys",
     "duration_s",
     "duration_bucket",
     "uploaded_at_ms",

@@ -57,10 +57,16 @@ class Tallies:
             self.day[code] = clock_day
         self.sums[code] += outcome * self._decay(float(self.day[code] - clock_day))
 
-    def ask(self, codes: Codes, clock_day: int) -> Sums:
-        """Read sums as they weigh on a day, (...) -> (..., S); never more than whole."""
-        asked = self.sums.take(codes, 0)
-        asked *= self._weight(codes, clock_day)[..., None]
+    def ask(self, codes: Codes, clock_day: int, known: NDArray[np.bool_] | None = None) -> Sums:
+        """Read sums as they weigh on a day, (...) -> (..., S); never more than whole.
+
+        Args:
+            codes: (...) rows.
+            clock_day: Local calendar day of the request.
+            known: (...) False where there is nothing to ask about; None = nowhere.
+        """
+        asked, weight = self.sums.take(codes, 0), self._weight(codes, clock_day)
+        asked *= (weight if known is None else weight * known)[..., None]
         return asked
 
     def ask_first(self, codes: Codes, clock_day: int) -> Sums:
@@ -169,10 +175,9 @@ class Crowd:
 
     def ask(self, video: Codes, author: Codes, topics_MT: Codes, clock_day: int) -> list[Sums]:
         """Read the sums of M candidates: three of (M, S), of video, author and topics."""
-        known = (author > 0)[:, None]
-        by_author = np.where(known, self.authors.ask(author, clock_day), 0.0)
-        asked = self.topics.ask(topics_MT, clock_day) * (topics_MT > 0)[..., None]
-        return [self.videos.ask(video, clock_day), by_author, asked.sum(1)]
+        of_videos = self.videos.ask(video, clock_day)
+        of_authors = self.authors.ask(author, clock_day, author > 0)
+        return [of_videos, of_authors, self.topics.ask(topics_MT, clock_day, topics_MT > 0).sum(1)]
 
     def thresholds(
         self, video: Codes, bucket: Codes, own: list[tuple[int, int]], state_day: int
@@ -194,12 +199,12 @@ class Crowd:
             return np.empty(0), np.empty(0)
         if state_day < self.day:
             return self._thresholds(video, bucket, own, state_day)
-        new = np.flatnonzero(self.cut_bucket[video] != bucket)
+        new = np.flatnonzero(self.cut_bucket.take(video) != bucket)
         if len(new):
             codes = video[new]
             self.cuts[codes] = np.stack(self._thresholds(codes, bucket[new], [], state_day), 1)
             self.cut_bucket[codes] = bucket[new]
-        cuts = self.cuts[video]
+        cuts = self.cuts.take(video, 0)
         if own:
             places = np.array(sorted({place for place, _ in own}))
             mine = [(int(np.searchsorted(places, place)), watch) for place, watch in own]

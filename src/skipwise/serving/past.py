@@ -52,6 +52,12 @@ _VERSION = 1
 SALT = {key: name_of(f"key of {key}") for key in (*KEYS, "negative")}
 """Sets the sums of different keys apart: a sum's key is a name xor its salt."""
 
+
+def key_of(key: str, name: int) -> int:
+    """Return the key of a sum, of one of `KEYS`, under a name; 0, which nothing has, of no name."""
+    return name ^ SALT[key] if name else 0
+
+
 Sums = NDArray[np.float64]
 
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from skipwise.model.request import Candidates, Encoded, Request
+from skipwise.model.request import Encoded, Request
 from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.serving.encodings import Encodings
 from skipwise.serving.models import Served
 from skipwise.serving.names import name_of
 from skipwise.serving.negatives import NegativeSettings, standing
 from skipwise.serving.past import Past
-from skipwise.serving.rows import ANY_VIDEO, Ask, lay_out, num_visible
+from skipwise.serving.rows import Ask, candidates_of, history_of, num_visible, request_of
 from skipwise.serving.wire import Item
 from skipwise.serving.world import World
 from skipwise.settings import check_setting
@@ -131,8 +131,7 @@ def nearest(now: Situation, number: int) -> Codes:
 
 def viewer_vector(now: Situation) -> NDArray[np.float32]:
     """Return the viewer's vector at this request, (R + r,)."""
-    encoded, request, _ = _read(now, ANY_VIDEO)
-    return now.model.backend.find(encoded, request)
+    return now.model.backend.find(*_encoded(now))
 
 
 def hydrate(now: Situation) -> None:
@@ -315,31 +314,29 @@ def _newest(world: World) -> Codes:
 
 
 def _predict(now: Situation) -> None:
-    ranked = now.model.backend.rank(*_read(now, now.candidates))
+    ask, world, model = now.ask, now.world, now.model
+    encoded, request = _encoded(now)
+    candidates = candidates_of(
+        now.past, ask, now.candidates, world.catalogue, model.videos, world.crowd
+    )
+    ranked = model.backend.rank(encoded, request, candidates)
     now.predictions = {
         **ranked.probabilities(),
         "watch_s": ranked.expected_watch_s.astype(np.float64),
     }
 
 
-def _read(now: Situation, codes: Codes) -> tuple[Encoded, Request, Candidates]:
-    """Lay a request out, with what of the viewer's past is not encoded yet, and encode that."""
-    model, past, ask, world = now.model, now.past, now.ask, now.world
-    prefix, reach = num_visible(past, ask), model.backend.reach
-    events = past.events[max(0, prefix - reach - 1) : prefix]
+def _encoded(now: Situation) -> tuple[Encoded, Request]:
+    """Encode what of the viewer's past is not encoded yet, and say who asks, where and when."""
+    model, ask, videos = now.model, now.ask, now.model.videos
+    arrived = now.past.events[: num_visible(now.past, ask)]
+    reach, session_gap_s = model.backend.reach, now.world.rules.session_gap_s
+    events = arrived[max(0, len(arrived) - reach - 1) :]
     who = (ask.viewer_id, model.checksum, events)
     encoded, number = now.encodings.find(*who, model.backend)
-    asked = lay_out(
-        past,
-        ask,
-        codes,
-        world.catalogue,
-        model.videos,
-        world.crowd,
-        model.viewer(ask.viewer_id),
-        reach if encoded is None else len(events) - number,
-    )
     if encoded is None or number < len(events):
-        encoded = model.backend.encode(asked.history, encoded)
+        newest = reach if encoded is None else len(events) - number
+        history = history_of(arrived, newest, now.world.catalogue, videos, session_gap_s)
+        encoded = model.backend.encode(history, encoded)
         now.encodings.put(*who, encoded)
-    return encoded, asked.request, asked.candidates
+    return encoded, request_of(arrived, ask, videos, model.viewer(ask.viewer_id), session_gap_s)

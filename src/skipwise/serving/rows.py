@@ -1,10 +1,9 @@
 """What a model reads for one request, laid out by the code that lays it out for training.
 
-    Past, Ask, Crowd, LiveCatalogue  ->  LiveRows (looks like a dataset of one viewer)
-        ->  features.stretches.read_stretches  ->  History, Request, Candidates
+    Past, Ask, Crowd, LiveCatalogue  ->  lay_out  ->  History, Request, Candidates
 
-- There is no second feature path: what a server holds takes the form of event rows, and is read
-  as any stretch is, in progressive mode.
+- There is no second feature path: what a server holds of a viewer takes the form of event rows
+  (`LiveRows`), and `features.stretches` reads them as it reads a dataset's, in progressive mode.
 - "As of the event" live: whatever has arrived. Counters and history hold each event from its
   acknowledgement on; thresholds hold what was known before the request's calendar day.
 - T events, M candidates, K counters.
@@ -21,22 +20,39 @@ from numpy.typing import NDArray
 
 from skipwise.features.counter_names import KEYS
 from skipwise.features.dataset import Column
-from skipwise.features.stretches import Context, Plan, Stretches, read_stretches
+from skipwise.features.stretches import Context, Plan, context_of, read_stretches
 from skipwise.features.view import View, Views
 from skipwise.features.visibility import live_prefix
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.grid import grid_bin
-from skipwise.model.request import Candidates, History, Request
+from skipwise.model.request import CONTEXT, Candidates, History, Request
 from skipwise.serving.catalogue import BoundVideos, LiveCatalogue
 from skipwise.serving.crowd import Crowd
 from skipwise.serving.names import Names, name_of
-from skipwise.serving.past import SALT, Past
+from skipwise.serving.past import SALT, Past, key_of
 
 Codes = NDArray[np.int64]
 LIVE = Views.same(View(mode="progressive"), 1)
-ANY_VIDEO = np.zeros(1, dtype=np.int64)
-"""The code of a stranger, for what needs a candidate and does not mind which."""
 _NONE = Column([np.empty(0, dtype=np.float32)], np.dtype(np.float32))
+_NOBODY = np.empty(0, dtype=np.int64)
+_NO_CONTEXT, _NO_TIME = np.empty((0, len(CONTEXT)), dtype=np.int64), np.empty(0)
+_OF_REQUESTS = (
+    "requested_at_ms",
+    "counter_row",
+    "day",
+    "watch_rank",
+    "effective_above_s",
+    "finished_above_s",
+)
+_OF_EVENTS = (
+    "feedback",
+    "watch_s",
+    "duration_s",
+    "shown_at_ms",
+    "hour",
+    "session_place",
+    "glance_run",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,13 +72,13 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LiveRows:
-    """`features.stretches.Rows` of one viewer: T events, then M candidates."""
+    """`features.stretches.Rows` of one viewer: events, or the last of them and a request."""
 
     events: Mapping[str, Column]
-    counters_event: Column
-    counter_names: tuple[str, ...]
     session_gap_s: float
+    counters_event: Column = _NONE
     counters_day: Column = _NONE
+    counter_names: tuple[str, ...] = ()
     objectives: tuple[str, ...] = ()
 
 
@@ -95,45 +111,14 @@ def lay_out(
         videos: What the model makes of them.
         crowd: What everybody has watched.
         viewer: The viewer's categorical and numeric extras, in the model's indices.
-        newest: How many events back the history is laid out: as far as the model depends on them,
-            or as many as are not encoded yet. The candidates need the last event alone.
+        newest: How many events back the history is laid out: as far as the model depends on them.
     """
     prefix = num_visible(past, ask)
-    first = max(0, prefix - max(newest, 1))
-    before = max(0, first - 1)
-    events = past.events[before:prefix]
-    rows = _live_rows(events, past, ask, codes, catalogue, videos, crowd)
-    read = _read(rows, start=first - before, tokens=len(events), asked=len(codes))
-    request = Request(
-        context=_columns(read.candidate_context)[0],
-        time_s=float(read.candidate_time_s[0]),
-        viewer_categories=viewer[0],
-        viewer_numbers=viewer[1],
-    )
-    shown, new = read.candidate_video, slice(max(0, prefix - newest) - first, prefix - first)
-    held = read.video[0, new]
+    session_gap_s = crowd.rules.session_gap_s
     return Asked(
-        history=History(
-            vectors=videos.vectors[held],
-            video=held,
-            author=catalogue.author[held],
-            topics=videos.topics[held],
-            feedback=read.feedback[0, new],
-            watch_share=read.watch_share[0, new],
-            context=_columns(read.context)[0, new],
-            time_s=read.time_s[0, new],
-        ),
-        request=request,
-        candidates=Candidates(
-            vectors=videos.vectors[shown],
-            video=shown,
-            author=catalogue.author[shown],
-            topics=videos.topics[shown],
-            counters=read.counters,
-            duration_s=read.targets["duration_s"],
-            effective_above_s=read.targets["effective_above_s"],
-            finished_above_s=read.targets["finished_above_s"],
-        ),
+        history=history_of(past.events[:prefix], newest, catalogue, videos, session_gap_s),
+        request=request_of(past.events[:prefix], ask, videos, viewer, session_gap_s),
+        candidates=candidates_of(past, ask, codes, catalogue, videos, crowd),
     )
 
 
@@ -146,19 +131,124 @@ def num_visible(past: Past, ask: Ask) -> int:
     return int(live_prefix(known, at)[-1])
 
 
-def _read(rows: LiveRows, *, start: int, tokens: int, asked: int) -> Stretches:
-    """Read the last events before a request, and its candidates, as training reads them."""
+def history_of(
+    events: NDArray[np.void],
+    newest: int,
+    catalogue: LiveCatalogue,
+    videos: BoundVideos,
+    session_gap_s: float,
+) -> History:
+    """Lay out the newest of the (T,) events that have arrived, each with the time since the last.
+
+    Args:
+        events: Oldest first.
+        newest: How many of them: as many as the model depends on, or as are not encoded yet.
+        catalogue: Which videos there are.
+        videos: What the model makes of them.
+        session_gap_s: A longer pause starts a new session.
+    """
+    first = max(0, len(events) - newest)
+    if first == len(events):
+        return _nothing(videos)
+    before = max(0, first - 1)
+    rows = _live_rows(events[before:], catalogue, videos, session_gap_s)
     plan = Plan(
         viewer=np.zeros(1, dtype=np.int64),
         first_row=np.zeros(1, dtype=np.int64),
-        start=np.array([start]),
-        num_tokens=np.array([tokens - start]),
-        candidate_offsets=np.array([0, asked]),
-        candidate_rows=np.arange(tokens, tokens + asked),
-        candidate_prefix=np.full(asked, tokens - start),
+        start=np.array([first - before]),
+        num_tokens=np.array([len(events) - first]),
+        candidate_offsets=np.zeros(2, dtype=np.int64),
+        candidate_rows=_NOBODY,
+        candidate_prefix=_NOBODY,
         views=LIVE,
     )
-    return read_stretches(rows, plan, np.zeros(1, dtype=np.int64))
+    read = read_stretches(rows, plan, np.zeros(1, dtype=np.int64))
+    held = read.video[0]
+    return History(
+        vectors=videos.vectors.take(held, 0),
+        video=held,
+        author=catalogue.author.take(held),
+        topics=videos.topics.take(held, 0),
+        feedback=read.feedback[0],
+        watch_share=read.watch_share[0],
+        context=_columns(read.context)[0],
+        time_s=read.time_s[0],
+    )
+
+
+def _nothing(videos: BoundVideos) -> History:
+    return History(
+        vectors=videos.vectors[:0],
+        video=_NOBODY,
+        author=_NOBODY,
+        topics=videos.topics[:0],
+        feedback=_NOBODY,
+        watch_share=_NOBODY,
+        context=_NO_CONTEXT,
+        time_s=_NO_TIME,
+    )
+
+
+def request_of(
+    events: NDArray[np.void],
+    ask: Ask,
+    videos: BoundVideos,
+    viewer: tuple[NDArray[np.int64], NDArray[np.float32]],
+    session_gap_s: float,
+) -> Request:
+    """Say where and when is asked, after the last of the events that have arrived.
+
+    Arguments as those of `history_of` and `lay_out`.
+    """
+    last = events[-1:]
+    number = len(last)
+    rows = LiveRows(
+        events={
+            "shown_at_ms": _column(last["shown_at_ms"], [ask.requested_at_ms]),
+            "surface": _column(np.zeros(number, np.int64), [_index(videos, ask.surface)]),
+            "hour": _column(last["hour"], [ask.hour]),
+            "session_place": _column(last["session_place"], [0]),
+            "glance_run": _column(last["glance_run"], [0]),
+        },
+        session_gap_s=session_gap_s,
+    )
+    context = context_of(
+        rows,
+        np.array([number]),
+        np.array([ask.requested_at_ms]),
+        np.zeros(1, dtype=np.int64),
+        np.array([number > 0]),
+    )
+    return Request(
+        context=_columns(context)[0],
+        time_s=ask.requested_at_ms / 1000.0,
+        viewer_categories=viewer[0],
+        viewer_numbers=viewer[1],
+    )
+
+
+def candidates_of(
+    past: Past,
+    ask: Ask,
+    codes: Codes,
+    catalogue: LiveCatalogue,
+    videos: BoundVideos,
+    crowd: Crowd,
+) -> Candidates:
+    """Gather what is known of each candidate; arguments as those of `lay_out`."""
+    own = own_watches(past, catalogue.name.take(codes), ask.day)
+    bucket = catalogue.duration_bucket.take(codes)
+    effective, finished = crowd.thresholds(codes, bucket, own, ask.day)
+    return Candidates(
+        vectors=videos.vectors.take(codes, 0),
+        video=codes,
+        author=catalogue.author.take(codes),
+        topics=videos.topics.take(codes, 0),
+        counters=counters_of(past, ask, codes, catalogue, crowd),
+        duration_s=catalogue.duration_s.take(codes),
+        effective_above_s=effective.astype(np.float32),
+        finished_above_s=finished.astype(np.float32),
+    )
 
 
 def counters_of(
@@ -167,39 +257,35 @@ def counters_of(
     """Return the (M, K) counters of candidates as of now, in the order of `counter_names`."""
     if not len(codes):
         return np.empty((0, len(KEYS) * past.num_sums), dtype=np.float32)
-    day = ask.clock_day
-    video, author, topic = crowd.ask(codes, catalogue.author[codes], catalogue.topics[codes], day)
-    topics = catalogue.topic_names[codes]
-    names: Mapping[str, Names] = {
-        "viewer_author": catalogue.author_name[codes],
-        "viewer_topic": topics.ravel(),
-        "viewer_surface": np.array([name_of(ask.surface)], dtype=np.uint64),
-        "viewer_video": catalogue.name[codes],
-    }
-    keys = [np.array([SALT["viewer"]], dtype=np.uint64)]
-    keys += [np.where(each > 0, each ^ np.uint64(SALT[key]), 0) for key, each in names.items()]
-    ends = np.cumsum([len(each) for each in keys])
-    viewer, *mine = np.split(past.ask(np.concatenate(keys), day), ends[:-1])
-    parts: dict[str, NDArray[np.float64]] = {
+    day, keys = ask.clock_day, catalogue.keys.take(codes, 0)
+    always = [SALT["viewer"], key_of("viewer_surface", name_of(ask.surface))]
+    held = past.ask(np.concatenate([np.array(always, dtype=np.uint64), keys.ravel()]), day)
+    mine = held[len(always) :].reshape(*keys.shape, past.num_sums)
+    about = catalogue.author.take(codes), catalogue.topics.take(codes, 0)
+    video, author, topic = crowd.ask(codes, *about, day)
+    parts = {
         "video": video,
         "author": author,
         "topic": topic,
-        "viewer": viewer,
-        **dict(zip(names, mine, strict=True)),
+        "viewer": held[0],
+        "viewer_author": mine[:, 1],
+        "viewer_topic": mine[:, 2:].sum(1),
+        "viewer_surface": held[1],
+        "viewer_video": mine[:, 0],
     }
-    parts["viewer_topic"] = parts["viewer_topic"].reshape(*topics.shape, past.num_sums).sum(1)
     counters = np.empty((len(codes), len(KEYS), past.num_sums), dtype=np.float32)
     for place, key in enumerate(KEYS):
         counters[:, place] = parts[key]
-    return counters.reshape(len(codes), len(KEYS) * past.num_sums)
+    return counters.reshape(len(codes), -1)
 
 
 def own_watches(past: Past, names: Names, state_day: int) -> list[tuple[int, int]]:
     """Return the viewer's watches of some videos, known before a day: (place in names, bin)."""
     events, wanted = past.events, set(names.tolist())
-    seen = [place for place, name in enumerate(events["video"].tolist()) if name in wanted]
-    if not seen:
+    held = events["video"].tolist()
+    if wanted.isdisjoint(held):
         return []
+    seen = [place for place, name in enumerate(held) if name in wanted]
     known = (events["known_day"][seen] < state_day) & ~np.isnan(events["watch_s"][seen])
     places = np.array(seen)[known]
     if not len(places):
@@ -213,44 +299,22 @@ def own_watches(past: Past, names: Names, state_day: int) -> list[tuple[int, int
 
 
 def _live_rows(
-    events: NDArray[np.void],
-    past: Past,
-    ask: Ask,
-    codes: Codes,
-    catalogue: LiveCatalogue,
-    videos: BoundVideos,
-    crowd: Crowd,
+    events: NDArray[np.void], catalogue: LiveCatalogue, videos: BoundVideos, session_gap_s: float
 ) -> LiveRows:
-    asked, nothing = len(codes), np.full(len(codes), np.nan, dtype=np.float32)
-    bucket = catalogue.duration_bucket[codes]
-    own = own_watches(past, catalogue.name[codes], ask.day)
-    effective, finished = crowd.thresholds(codes, bucket, own, ask.day)
     surface_of = videos.surface_ix
-    past_surface = [surface_of.get(name, UNSEEN) for name in events["surface"].tolist()]
-    untimed = np.full(len(events), -1)
-    unknown = np.full(len(events), np.nan, dtype=np.float32)
-    columns: dict[str, tuple[Any, Any]] = {
-        "video": (catalogue.codes(events["video"]), codes),
-        "feedback": (events["feedback"], np.zeros(asked, dtype=np.int8)),
-        "watch_s": (events["watch_s"], nothing),
-        "duration_s": (events["duration_s"], catalogue.duration_s[codes]),
-        "shown_at_ms": (events["shown_at_ms"], np.full(asked, ask.requested_at_ms)),
-        "requested_at_ms": (untimed, np.full(asked, ask.requested_at_ms)),
-        "surface": (past_surface, np.full(asked, _index(surface_of, ask.surface))),
-        "hour": (events["hour"], np.full(asked, ask.hour)),
-        "session_place": (events["session_place"], np.zeros(asked, dtype=np.int16)),
-        "glance_run": (events["glance_run"], np.zeros(asked, dtype=np.int16)),
-        "counter_row": (untimed, np.arange(asked)),
-        "day": (untimed, np.full(asked, ask.day)),
-        "watch_rank": (unknown, nothing),
-        "effective_above_s": (unknown, effective.astype(np.float32)),
-        "finished_above_s": (unknown, finished.astype(np.float32)),
+    surface = [surface_of.get(name, UNSEEN) for name in events["surface"].tolist()]
+    nobody_asks = Column([_NOBODY], _NOBODY.dtype)
+    columns = {
+        "video": catalogue.codes(events["video"]),
+        "surface": np.array(surface, dtype=np.int64),
+        **{name: events[name] for name in _OF_EVENTS},
     }
     return LiveRows(
-        events={name: _column(*parts) for name, parts in columns.items()},
-        counters_event=_matrix(counters_of(past, ask, codes, catalogue, crowd)),
-        counter_names=crowd.rules.counter_names,
-        session_gap_s=crowd.rules.session_gap_s,
+        events={
+            **{name: Column([values], values.dtype) for name, values in columns.items()},
+            **dict.fromkeys(_OF_REQUESTS, nobody_asks),
+        },
+        session_gap_s=session_gap_s,
     )
 
 
@@ -261,14 +325,10 @@ def _columns(context: Context) -> Codes:
     )
 
 
-def _index(surface_of: Mapping[int, int], surface: str) -> int:
-    return surface_of.get(name_of(surface), UNSEEN)
+def _index(videos: BoundVideos, surface: str) -> int:
+    return videos.surface_ix.get(name_of(surface), UNSEEN)
 
 
 def _column(held: Any, asked: Any) -> Column:
     values = np.concatenate([held, asked])
     return Column([values], values.dtype)
-
-
-def _matrix(values: NDArray[np.float32]) -> Column:
-    return Column([values], values.dtype, values.shape[1])
