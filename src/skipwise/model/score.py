@@ -9,6 +9,7 @@
 Reads `settings` and `storage`; is read by evaluation and serving. No torch.
 """
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -121,8 +122,7 @@ def fused_score(
             f"The score weights give no power to any of {', '.join(sorted(probabilities))}; at "
             "least one prediction must have a say. Raise one of the powers."
         )
-    score: Floats = np.prod(np.stack(factors), axis=0)
-    return score
+    return functools.reduce(np.multiply, factors)
 
 
 def load_score_weights(path: Path) -> ScoreWeights:

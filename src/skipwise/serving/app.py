@@ -298,11 +298,11 @@ def build_app(worker: Worker) -> Starlette:
     register_url_convertor("anything", Anything())
     described = [endpoint.described for endpoint in ENDPOINTS]
     api = msgspec.json.encode(document(described))
-    routes = [
+    routes = [  # each is tried in turn: what is asked most stands first
+        *(_route(worker, endpoint) for endpoint in ENDPOINTS),
         Route("/openapi.json", lambda _: Response(api, media_type="application/json")),
         Route("/metrics", lambda _: _exposed()),
         *page_routes(),
-        *(_route(worker, endpoint) for endpoint in ENDPOINTS),
     ]
     return Starlette(
         routes=routes,
@@ -338,8 +338,7 @@ def _route(worker: Worker, endpoint: Endpoint) -> Route:
                     request_id
                 )
             )
-        metrics.REQUESTS.labels(described.path, status).inc()
-        metrics.STAGES.labels(f"request {described.path}").observe(perf_counter() - started)
+        metrics.answered(described.path, status, perf_counter() - started)
         headers["x-request-id"] = request_id
         return Response(payload, status, headers, "application/json")
 

@@ -21,6 +21,8 @@ def check_rank(engine: Engine, request: RankRequest) -> None:
         Refusal: One is.
     """
     _check_time(engine, "requested_at_ms", request.requested_at_ms, "day", request.day)
+    if len(set(request.candidates)) == len(request.candidates):
+        return
     seen: set[str] = set()
     for place, video_id in enumerate(request.candidates):
         if video_id in seen:

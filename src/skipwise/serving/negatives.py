@@ -86,6 +86,6 @@ def standing(
     >>> standing(np.array([0.0, 25.0]), np.array([9.0, 0.0]), NegativeSettings(power=1)).tolist()
     [1.0, 0.5]
     """
-    share = np.clip(weights / (views + settings.prior_exposure), 0, 1)
+    share = np.minimum(np.maximum(weights / (views + settings.prior_exposure), 0), 1)
     factor: NDArray[np.float64] = (1.0 - share) ** settings.power
     return factor

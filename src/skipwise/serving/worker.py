@@ -120,8 +120,8 @@ class Worker:
             slate = answer(late)
             took = perf_counter() - begun
             self.usual_s += 0.05 * (took - self.usual_s)
-            metrics.STAGES.labels("wait").observe(begun - arrived)
-            metrics.STAGES.labels("rank").observe(took)
+            metrics.observe("wait", begun - arrived)
+            metrics.observe("rank", took)
             if slate.degraded:
                 metrics.DEGRADED.inc()
             return slate
