@@ -26,6 +26,7 @@ from skipwise.errors import SettingError
 from skipwise.experiments.definition import read_definition
 from skipwise.model.score import load_score_weights
 from skipwise.progress import SILENT, Progress
+from skipwise.serving import door
 from skipwise.serving.app import build_app
 from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
@@ -118,9 +119,12 @@ def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: No
         engine.set_score(settings_to_dict(load_score_weights(service.weights)))
     store.close()
     os.environ[_VARIABLE] = json.dumps(_as_values(service))
-    with tempfile.TemporaryDirectory(prefix="skipwise-metrics-") as folder:
+    with tempfile.TemporaryDirectory(prefix="skipwise-workers-") as folder:
         if service.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            os.environ[door.VARIABLE] = str(Path(folder) / "connections")
+            # room also for those who take over before the others have gone
+            door.Counts.make(Path(folder) / "connections", 2 * service.workers)
         if service.port:
             say_when_ready(service.host, service.port, say)
         uvicorn.run(
@@ -129,6 +133,8 @@ def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: No
             host=service.host,
             port=service.port,
             workers=service.workers,
+            loop="auto" if service.workers == 1 else "skipwise.serving.door:EvenLoop",
+            ws="none",
             access_log=False,
             server_header=False,
             log_level="warning",

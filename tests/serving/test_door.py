@@ -1,0 +1,111 @@
+"""Worker processes that listen on one socket share connections out, and miss nobody who is gone."""
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skipwise.serving.door import VARIABLE, Counts, EvenLoop
+
+WORKERS = 2
+
+
+class SaysWho(asyncio.Protocol):
+    """Tells whoever comes which process answers."""
+
+    def connection_made(self, transport: Any) -> None:
+        transport.write(str(os.getpid()).encode())
+
+
+def work(listening: socket.socket) -> None:
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_server(SaysWho, sock=listening, backlog=128)
+        await asyncio.Event().wait()
+
+    with asyncio.Runner(loop_factory=EvenLoop) as runner:
+        runner.run(serve())
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Serve by workers, and say where; all have told that they are there."""
+    page = tmp_path / "connections"
+    Counts.make(page, WORKERS)
+    monkeypatch.setenv(VARIABLE, str(page))
+    spawn = multiprocessing.get_context("spawn")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        started = [spawn.Process(target=work, args=(listening,)) for _ in range(WORKERS)]
+        for each in started:
+            each.start()
+        try:
+            wait_for(page, started)
+            yield listening.getsockname()[1]
+        finally:
+            for each in started:
+                each.kill()
+                each.join()
+
+
+def wait_for(page: Path, started: list[SpawnProcess]) -> None:
+    until = time.monotonic() + 60
+    while page.read_bytes() != bytes(8 * len(started)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def come(port: int, open_: contextlib.ExitStack) -> int:
+    """Open a connection that stays, and return who took it."""
+    return int(open_.enter_context(socket.create_connection(("127.0.0.1", port), 5)).recv(100))
+
+
+def test_connections_are_shared_out_evenly(port: int) -> None:
+    with contextlib.ExitStack() as open_:
+        took = Counter(come(port, open_) for _ in range(40))
+    assert sorted(took.values()) == [20, 20]
+
+
+def test_a_burst_is_shared_out_evenly(port: int) -> None:
+    with contextlib.ExitStack() as open_:
+        at_once = [
+            open_.enter_context(socket.create_connection(("127.0.0.1", port), 5)) for _ in range(40)
+        ]
+        took = Counter(int(each.recv(100)) for each in at_once)
+    assert len(took) == WORKERS
+    assert min(took.values()) >= 18
+
+
+def test_connections_that_end_are_counted_no_more(port: int) -> None:
+    with contextlib.ExitStack() as kept:
+        first = come(port, kept)
+        second = come(port, kept)
+        assert first != second
+        for _ in range(6):  # each as even as before, once it has ended
+            with contextlib.ExitStack() as passing:
+                come(port, passing)
+            time.sleep(0.05)
+        took = Counter(come(port, kept) for _ in range(10))
+    assert sorted(took.values()) == [5, 5]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_nobody_waits_for_a_worker_that_does_not_answer(port: int, how: signal.Signals) -> None:
+    with contextlib.ExitStack() as open_:
+        gone = come(port, open_)
+        assert come(port, open_) != gone
+        os.kill(gone, how)
+        begun = time.monotonic()
+        took = Counter(come(port, open_) for _ in range(20))
+        assert list(took.values()) == [20]
+        assert gone not in took
+        assert time.monotonic() - begun < 3
