@@ -4,7 +4,6 @@ The load comes from this process (`load`), the server is `skipwise serve` with t
 same machine (`service`). One run, one seed: trust ratios before absolutes.
 """
 
-import asyncio
 import json
 import os
 import platform
@@ -155,10 +154,10 @@ def measured(
         port = 18_500
         with served(run, data, url, port, workers=WORKERS) as process:
             for load, requests in loads(videos, viewers).items():
-                asyncio.run(at_rate(port, requests, 20, 1))
+                at_rate(port, requests, 20, 1)
                 for rate in RATES[load]:
                     before, at = cpu_s(process), stages(port)
-                    row = asyncio.run(at_rate(port, requests, rate, SECONDS))
+                    row = at_rate(port, requests, rate, SECONDS)
                     answered = max(1.0, row["answered_per_s"] * SECONDS)
                     row["server_cpu_ms"] = (cpu_s(process) - before) / answered * 1000
                     row["stages_ms"] = since(at, stages(port))
