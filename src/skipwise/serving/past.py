@@ -141,16 +141,24 @@ class Past:
     def add(self, event: np.void, session_gap_ms: int, keep_events: int) -> None:
         """Put an event where it was shown, and say anew who follows whom from there on.
 
+        An untimed one follows nobody, and nobody follows it: places of the others stay, also where
+        those they were counted from are no longer held. One older than all that are kept is not.
+
         Args:
             event: Of EVENT; its place and run are filled in here.
             session_gap_ms: A longer pause starts a new session.
             keep_events: How many stay.
         """
-        place = int(np.searchsorted(self.events["shown_at_ms"], event["shown_at_ms"], "right"))
-        self.events = np.insert(self.events, place, event)
-        self._number_from(place, session_gap_ms)
-        self.events = self.events[-keep_events:]
         self.touched_at_ms = max(self.touched_at_ms, int(event["known_at_ms"]))
+        place = int(np.searchsorted(self.events["shown_at_ms"], event["shown_at_ms"], "right"))
+        if not place and len(self.events) >= keep_events:
+            return
+        self.events = np.insert(self.events, place, event)
+        if event["shown_at_ms"] >= 0:
+            self._number_from(place, session_gap_ms)
+        else:
+            self.events[place]["session_place"] = self.events[place]["glance_run"] = 0
+        self.events = self.events[-keep_events:]
 
     def find(self, event_name: int) -> int | None:
         """Return where an event stands; None where it is no longer held."""
