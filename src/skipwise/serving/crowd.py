@@ -262,9 +262,13 @@ class Crowd:
             del self.recent[known_day]
 
     def _count(self, video: Codes, bucket: Codes, watch_bin: Codes) -> None:
-        self.cut_bucket[:] = -1
+        """Count watches; thresholds of their videos, and of all of their buckets, are old then."""
         np.add.at(self.watches, (video, watch_bin), 1)
         np.add.at(self.bucket_watches, (bucket, watch_bin), 1)
+        self.cut_bucket[video] = -1
+        for each in np.unique(bucket):
+            if each:  # of the bucket 0, of no known duration, nothing is read
+                self.cut_bucket[self.cut_bucket == each] = -1
 
 
 def watch_bin(watch_s: float) -> int:
