@@ -8,6 +8,7 @@ import pytest
 
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
+from skipwise.serving import compiled
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.sqlite import SqliteStore
@@ -36,15 +37,24 @@ def test_without_a_compiler_it_says_which_package_brings_one(
         open_engine(small_run.path, small_dataset.path, sqlite_store, COMPILED)
 
 
+def test_machine_code_of_forms_that_have_changed_is_not_taken(
+    small_run: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = compiled._folder(small_run.path)
+    assert compiled._folder(small_run.path) == before
+    monkeypatch.setattr(compiled, "WRITTEN_BY", compiled.WRITTEN_BY + 1)
+    assert compiled._folder(small_run.path) != before
+
+
 def test_it_predicts_what_the_eager_network_does(
     small_run: TrainedRun, small_dataset: Dataset, sqlite_store: SqliteStore, videos: list[str]
 ) -> None:
     if not os.environ.get("SKIPWISE_COMPILE"):
         pytest.skip("compiling takes two minutes: SKIPWISE_COMPILE=1 asks for it")
     prepare_state(small_run.path, small_dataset.path, sqlite_store, StateSettings())
-    compiled = open_engine(small_run.path, small_dataset.path, sqlite_store, COMPILED)
+    machine = open_engine(small_run.path, small_dataset.path, sqlite_store, COMPILED)
     eager = open_engine(small_run.path, small_dataset.path, sqlite_store)
-    assert compiled.models.every()[0].backend.name == "compiled"
+    assert machine.models.every()[0].backend.name == "compiled"
     for past, asked in ((0, 1), (1, 2), (30, 60)):
         views = [
             Event(
@@ -57,7 +67,7 @@ def test_it_predicts_what_the_eager_network_does(
             )
             for place in range(past)
         ]
-        compiled.keep([EventBatch(events=tuple(views))])
+        machine.keep([EventBatch(events=tuple(views))])
         request = RankRequest(
             viewer_id=f"viewer of {past}",
             candidates=tuple(videos[:asked]),
@@ -66,6 +76,6 @@ def test_it_predicts_what_the_eager_network_does(
         )
         one, other = (
             [list((item.predictions or {}).values()) for item in engine.rank(request, "r").items]
-            for engine in (compiled, eager)
+            for engine in (machine, eager)
         )
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

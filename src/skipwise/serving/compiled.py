@@ -27,7 +27,7 @@ from skipwise.errors import RunError
 from skipwise.model.recommender import Recommender
 from skipwise.model.request import Array
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
-from skipwise.serving.onnx import FORMS, example, exported
+from skipwise.serving.onnx import FORMS, WRITTEN_BY, example, exported
 from skipwise.storage import replace_folder
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
 
@@ -95,6 +95,7 @@ def _folder(run: Path) -> Path:
         torch.__version__,
         platform.machine(),
         torch.backends.cpu.get_cpu_capability(),
+        str(WRITTEN_BY),
         Path(__file__).read_text(encoding="utf-8"),
     )
     name = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:32]

@@ -46,7 +46,7 @@ FORMS: Mapping[Form, type[EncodeForm | RankForm | FindForm]] = {
     "rank": RankForm,
     "find": FindForm,
 }
-_WRITTEN_BY = 6
+WRITTEN_BY = 6
 """Grows when the forms change, so that a run exported before is exported anew."""
 _SLOWER_FUSED = ["SkipLayerNormFusion"]
 """A sum and its norm in one are slower than one after the other: a ranking 3.4 ms, without 3.1."""
@@ -157,7 +157,7 @@ def export_apart(run: Path) -> None:
 
 def about(description: Mapping[str, Any]) -> dict[str, Any]:
     """Say of what, and in which form, an export is."""
-    return {"checksum": description["checksums"][MODEL_FILE], "written_by": _WRITTEN_BY}
+    return {"checksum": description["checksums"][MODEL_FILE], "written_by": WRITTEN_BY}
 
 
 def _read(told: Path) -> Any:
