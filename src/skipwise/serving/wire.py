@@ -137,7 +137,7 @@ class Shown(Struct, frozen=True, omit_defaults=True):
     author_name: str | None = None
 
 
-class Item(Struct, frozen=True, omit_defaults=True):
+class Item(Struct, frozen=True, omit_defaults=True, gc=False):
     """One place of an answer."""
 
     video_id: str
