@@ -1,4 +1,4 @@
-"""The trained network as machine code of this machine (AOTInductor): the opt-in fast path.
+"""The trained network as machine code of this machine (AOTInductor), where it is asked for.
 
     RUN  ->  compile_forms (once per weights, torch and processor)  ->  cache folder
     cache folder, Recommender  ->  compiled_backend  ->  Backend

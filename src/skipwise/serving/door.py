@@ -2,8 +2,8 @@
 
     a connection waits  ->  Door of each worker  ->  taken by one that has fewest
 
-- All workers listen on one socket, and which of them wakes first is chance that repeats itself: of
-  64 connections one of two workers took 46 to 58, and stood in line while the other idled.
+- All workers listen on one socket, and who wakes first takes what is there: of 64 connections one
+  of two workers took up to 58, and requests stood in its line while the other idled.
 - Each worker tells in a page that all share how many connections it has. Who has more than another
   lets a connection wait for a moment, so that the other takes it.
 - A worker that is gone, or does not answer, costs a connection no more than PATIENCE_S.
