@@ -9,6 +9,7 @@ import pytest
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
 from skipwise.serving import compiled
+from skipwise.serving.onnx import WRITTEN_BY
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.sqlite import SqliteStore
@@ -42,7 +43,7 @@ def test_machine_code_of_forms_that_have_changed_is_not_taken(
 ) -> None:
     before = compiled._folder(small_run.path)
     assert compiled._folder(small_run.path) == before
-    monkeypatch.setattr(compiled, "WRITTEN_BY", compiled.WRITTEN_BY + 1)
+    monkeypatch.setattr("skipwise.serving.compiled.WRITTEN_BY", WRITTEN_BY + 1)
     assert compiled._folder(small_run.path) != before
 
 

@@ -85,7 +85,7 @@ class Counts:
         return None
 
 
-class Door(asyncio.AbstractServer):
+class Door:
     """Takes connections from a socket that other processes listen on too; see the module header."""
 
     def __init__(
@@ -160,7 +160,7 @@ class Door(asyncio.AbstractServer):
             self._counts.add(-1)
             lost(problem)
 
-        protocol.connection_lost = connection_lost  # type: ignore[method-assign]
+        protocol.connection_lost = connection_lost  # type: ignore[assignment]
         return protocol
 
 
