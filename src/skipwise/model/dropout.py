@@ -32,6 +32,10 @@ class Dropout(nn.Module):
             return functional.dropout(values, self.p)
         return values * kept(values.shape, self.p)
 
+    def drawn(self, shape: torch.Size) -> Tensor | None:
+        """Draw what CPU values of such a shape are multiplied with; None = nothing is hidden."""
+        return kept(shape, self.p) if self.training and self.p > 0 else None
+
 
 def kept(shape: torch.Size, p: float) -> Tensor:
     """Draw a mask: 0 with probability p, elsewhere 1 / (1 - p); float32 on the CPU.
@@ -43,4 +47,6 @@ def kept(shape: torch.Size, p: float) -> Tensor:
     bits = torch.empty((number + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     drawn = bits.view(torch.int16)[:number].view(shape)
     dropped = round(p * _STEPS)
-    return (drawn >= dropped - _STEPS // 2).to(torch.float32).mul_(_STEPS / (_STEPS - dropped))
+    # compared into numbers at once: through a mask of truth values it takes six times as long
+    mask = torch.ge(drawn, dropped - _STEPS // 2, out=torch.empty(shape, dtype=torch.float32))
+    return mask.mul_(_STEPS / (_STEPS - dropped))
