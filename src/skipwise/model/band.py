@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from skipwise.model.gradients import with_before, written_out
+
 BLOCKS_BACK = 3
 """A block is about such a part of the window: the more, the fewer pairs, the more copies."""
 BLOCK_AT_LEAST = 16
@@ -83,6 +85,8 @@ class Band:
             return values
         padded = self._padded(values, self.back, fill)
         blocks = padded.view(len(values), -1, self.block, *values.shape[2:])
+        if written_out(blocks):
+            return with_before(blocks, self.blocks).flatten(0, 1)
         shifted = [blocks[:, start : start + self.blocks] for start in range(self.blocks_back + 1)]
         return torch.cat(shifted, 2).flatten(0, 1)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skipwise.model.dropout import Dropout
+from skipwise.model.gradients import two_layers, written_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +104,22 @@ class GroupExperts(nn.Module):
         All experts are one product, and all gates: a gate is shut where its tower may not
         read an expert.
         """
-        experts_EMD = all_experts(self.experts(), features_MI)
-        num_experts = len(experts_EMD)
-        weight_NI, bias_N = self.gate_table()
-        logits_MN = _mapped(features_MI, weight_NI, bias_N)
-        gates_MOE = logits_MN.view(-1, len(self.towers), num_experts).softmax(-1)
-        states_MOD: Tensor = gates_MOE @ experts_EMD.transpose(0, 1)
+        gates_MOE, experts_MED = self.parts(features_MI)
+        states_MOD: Tensor = gates_MOE @ experts_MED
         return states_MOD
+
+    def parts(self, features_MI: Tensor | SharedFeatures) -> tuple[Tensor, Tensor]:
+        """Return how much each tower takes, (M, O, E), of what the experts say, (M, E, D)."""
+        experts_MED = all_experts(self.experts(), features_MI)
+        weight_NI, bias_N = self.gate_table()
+        table = (len(self.towers), experts_MED.shape[1])
+        if written_out(features_MI):  # a softmax over five numbers side by side takes nine times
+            by_expert = torch.arange(len(bias_N)).view(table).t().flatten()
+            logits_MN = functional.linear(features_MI, weight_NI[by_expert], bias_N[by_expert])
+            gates_MEO = logits_MN.view(-1, *reversed(table)).softmax(1)
+            return gates_MEO.transpose(1, 2), experts_MED
+        logits_MN = _mapped(features_MI, weight_NI, bias_N)
+        return logits_MN.view(-1, *table).softmax(-1), experts_MED
 
     def experts(self) -> list["Expert"]:
         """Return those of all, then those of each group."""
@@ -289,24 +299,27 @@ class Expert(nn.Module):
 
 
 def all_experts(experts: Sequence[nn.Module], features_MI: Tensor | SharedFeatures) -> Tensor:
-    """Ask several experts at once, (E, M, D): the same numbers as one after the other."""
+    """Ask several experts at once, (M, E, D): the same numbers as one after the other."""
     layers = [each.layers for each in experts if isinstance(each, Expert)]
     weight_NI, bias_N = _stacked(each[0] for each in layers)
-    hidden_MN = layers[0][2](functional.silu(_mapped(features_MI, weight_NI, bias_N)))
-    hidden_EMN = hidden_MN.unflatten(-1, (len(layers), -1)).transpose(0, 1)
-    width = weight_NI.shape[0] // len(layers) // 2
-    weight_DN, bias_D = _stacked(each[3] for each in layers)
-    states_EMD = torch.baddbmm(
-        bias_D.view(len(layers), 1, width),
-        hidden_EMN,
-        weight_DN.view(len(layers), width, -1).transpose(1, 2),
-    )
+    weight_LH, bias_L = _stacked(each[3] for each in layers)
+    weight_EDH = weight_LH.view(len(layers), -1, weight_LH.shape[1])
+    bias_ED = bias_L.view(len(layers), -1)
     norms = [each[4] for each in layers if isinstance(each[4], nn.LayerNorm)]
-    return torch.addcmul(
-        torch.stack([norm.bias for norm in norms]).unsqueeze(1),
-        functional.layer_norm(states_EMD, (width,)),
-        torch.stack([norm.weight for norm in norms]).unsqueeze(1),
-    )
+    scale_ED = torch.stack([norm.weight for norm in norms])
+    shift_ED = torch.stack([norm.bias for norm in norms])
+    dropout = layers[0][2]
+    if written_out(features_MI) and isinstance(dropout, Dropout):
+        kept_MN = dropout.drawn(torch.Size([len(features_MI), len(weight_NI)]))
+        states_MED = two_layers(features_MI, weight_NI, bias_N, weight_EDH, bias_ED, kept_MN)
+        normed_MED = functional.layer_norm(states_MED, states_MED.shape[-1:])
+        return torch.addcmul(shift_ED, normed_MED, scale_ED)
+    hidden_MN = dropout(functional.silu(_mapped(features_MI, weight_NI, bias_N)))
+    hidden_EMH = hidden_MN.unflatten(-1, (len(layers), -1)).transpose(0, 1)
+    states_EMD = torch.baddbmm(bias_ED.unsqueeze(1), hidden_EMH, weight_EDH.transpose(1, 2))
+    normed_EMD = functional.layer_norm(states_EMD, states_EMD.shape[-1:])
+    every_EMD = torch.addcmul(shift_ED.unsqueeze(1), normed_EMD, scale_ED.unsqueeze(1))
+    return every_EMD.transpose(0, 1)
 
 
 MIXERS: Mapping[str, type[GroupExperts | SingleTask | SharedBottom | MultiGate | ProgressiveLayers]]

@@ -1,0 +1,191 @@
+"""Which gradients are written out by hand, and what does that save?
+
+    features (M, I), weights  ->  two_layers  ->  (M, E, D), E experts of two layers
+    rows (M, ...), places     ->  in_slots    ->  (N, ...), zeros where nothing was put
+    slots (N, ...), places    ->  of_slots    ->  (M, ...)
+    blocks (B, N + k, ...)    ->  with_before ->  (B, N, k + 1, ...), each beside the k before it
+
+- The numbers are those of the plain form, and so are the gradients (tests compare them in double
+  precision); what is saved is copies, sums of zeros, and passes over memory.
+- Only where a gradient is asked for, on a CPU, in one precision: `written_out`. Else the caller
+  takes the plain form, which exports and autocast know.
+
+Is read by `experts`, `band`, `encoder` and `reader`. No I/O, no randomness.
+"""
+
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+def written_out(values: object) -> TypeGuard[Tensor]:
+    """Return whether gradients of such values are taken by this file's functions."""
+    return (
+        isinstance(values, Tensor)
+        and torch.is_grad_enabled()
+        and values.device.type == "cpu"
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def two_layers(
+    features_MI: Tensor,
+    weight_NI: Tensor,
+    bias_N: Tensor,
+    weight_EDH: Tensor,
+    bias_ED: Tensor,
+    kept_MN: Tensor | None,
+) -> Tensor:
+    """Ask E experts of H hidden units at once, (M, E, D); N = E H.
+
+        a = x W1^T + b1,   h = silu(a) * kept,   y_e = h_e W2_e^T + b2_e
+
+    and backward, s the logistic function, g the gradient of y:
+
+        dh_e = g_e W2_e,   da = dh * kept * s(a) (1 + a (1 - s(a))),   dW2_e = g_e^T h_e
+
+    Each expert's product reads and writes where its columns lie among all: no copies of h, dh, y.
+
+    Args:
+        features_MI: x.
+        weight_NI: W1 of all experts, one below the other.
+        bias_N: b1.
+        weight_EDH: W2 of each.
+        bias_ED: b2.
+        kept_MN: What dropout multiplies h with; None = nothing.
+    """
+    states: Tensor = _TwoLayers.apply(features_MI, weight_NI, bias_N, weight_EDH, bias_ED, kept_MN)  # type: ignore[no-untyped-call]
+    return states
+
+
+def in_slots(values: Tensor, place_M: Tensor, num_slots: int) -> Tensor:
+    """Put rows where they belong, (M, ...) -> (N, ...), zeros elsewhere.
+
+        y[place] = x,   dx = g[place]
+
+    Args:
+        values: One row each.
+        place_M: Different numbers in [0, N).
+        num_slots: N.
+    """
+    slots: Tensor = _InSlots.apply(values, place_M, num_slots)  # type: ignore[no-untyped-call]
+    return slots
+
+
+def of_slots(slots: Tensor, place_M: Tensor) -> Tensor:
+    """Take rows from where they are, (N, ...) -> (M, ...).
+
+        y = x[place],   dx[place] = g, zeros elsewhere
+
+    Args:
+        slots: N rows.
+        place_M: Different numbers in [0, N): nothing need be summed on the way back.
+    """
+    values: Tensor = _OfSlots.apply(slots, place_M)  # type: ignore[no-untyped-call]
+    return values
+
+
+def with_before(blocks: Tensor, number: int) -> Tensor:
+    """Lay N blocks beside the k before each, (B, N + k, Q, ...) -> (B, N, (k + 1) Q, ...).
+
+        y[n, j] = x[n + j],   dx[m] = sum over j of g[m - j, j]
+
+    Args:
+        blocks: B sequences of blocks of Q.
+        number: N.
+    """
+    laid: Tensor = _WithBefore.apply(blocks, number)  # type: ignore[no-untyped-call]
+    return laid
+
+
+class _TwoLayers(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features_MI: Tensor,
+        weight_NI: Tensor,
+        bias_N: Tensor,
+        weight_EDH: Tensor,
+        bias_ED: Tensor,
+        kept_MN: Tensor | None,
+    ) -> Tensor:
+        given_MN = torch.addmm(bias_N, features_MI, weight_NI.t())
+        hidden_MN = functional.silu(given_MN)
+        if kept_MN is not None:
+            hidden_MN.mul_(kept_MN)
+        states_MED = given_MN.new_empty(len(given_MN), *bias_ED.shape)
+        for expert, hidden_MH in enumerate(hidden_MN.chunk(len(bias_ED), 1)):
+            torch.addmm(
+                bias_ED[expert], hidden_MH, weight_EDH[expert].t(), out=states_MED[:, expert]
+            )
+        ctx.save_for_backward(features_MI, weight_NI, weight_EDH, given_MN, hidden_MN, kept_MN)
+        return states_MED
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_MED: Tensor) -> tuple[Tensor | None, ...]:
+        features_MI, weight_NI, weight_EDH, given_MN, hidden_MN, kept_MN = ctx.saved_tensors
+        back_MN, back_EDH = torch.empty_like(given_MN), torch.empty_like(weight_EDH)
+        num_experts = len(weight_EDH)
+        parts = zip(back_MN.chunk(num_experts, 1), hidden_MN.chunk(num_experts, 1), strict=True)
+        for expert, (back_MH, hidden_MH) in enumerate(parts):
+            torch.mm(gradient_MED[:, expert], weight_EDH[expert], out=back_MH)
+            torch.mm(gradient_MED[:, expert].t(), hidden_MH, out=back_EDH[expert])
+        if kept_MN is not None:
+            back_MN.mul_(kept_MN)
+        torch.ops.aten.silu_backward.grad_input(back_MN, given_MN, grad_input=back_MN)
+        return (
+            back_MN @ weight_NI,
+            back_MN.t() @ features_MI,
+            back_MN.sum(0),
+            back_EDH,
+            gradient_MED.sum(0),
+            None,
+        )
+
+
+class _InSlots(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, place_M: Tensor, num_slots: int) -> Tensor:
+        ctx.save_for_backward(place_M)
+        return values.new_zeros(num_slots, *values.shape[1:]).index_copy_(0, place_M, values)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (place_M,) = ctx.saved_tensors
+        return gradient.index_select(0, place_M), None, None
+
+
+class _OfSlots(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, slots: Tensor, place_M: Tensor) -> Tensor:
+        ctx.save_for_backward(place_M)
+        ctx.num_slots = len(slots)
+        return slots.index_select(0, place_M)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (place_M,) = ctx.saved_tensors
+        back = gradient.new_zeros(ctx.num_slots, *gradient.shape[1:])
+        return back.index_copy_(0, place_M, gradient), None
+
+
+class _WithBefore(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, blocks: Tensor, number: int) -> Tensor:
+        ctx.shape, ctx.number = blocks.shape, number
+        shifts = range(blocks.shape[1] - number + 1)
+        return torch.cat([blocks[:, shift : shift + number] for shift in shifts], 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        back, number = gradient.new_zeros(ctx.shape), ctx.number
+        for shift, part in enumerate(torch.split(gradient, ctx.shape[2], 2)):
+            back[:, shift : shift + number].add_(part)
+        return back, None
