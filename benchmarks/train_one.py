@@ -108,7 +108,7 @@ def timed_parts(learner: Learner) -> dict[str, float]:
     model = learner.model
     timed(model.inputs, "forward", "inputs")
     timed(model, "encode", "encoder")
-    timed(model.reader, "attend", "reader")
+    timed(model.reader, "forward", "reader")
     timed(model.predictor, "forward", "predictor")
     timed(learner, "_losses_of", "losses")
     timed(learner.weights, "clip_gradients", "clipping")

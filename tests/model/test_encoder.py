@@ -357,7 +357,7 @@ def test_distance_is_in_logarithms_whose_slope_may_change() -> None:
     """63 s: log2 64 = 6, none above the minute's knot; 4095 s: 12, which is 6 above it."""
     found = bends(torch.tensor([[[63.0, 4095.0, 0.0]]]), LAG_KNOTS)
     expected = torch.tensor([[6, 12, 0], [0, 6, 0], [0, 0, 0], [0, 0, 0]]).float()
-    torch.testing.assert_close(found[0, :, 0] * 10, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[:, 0, 0] * 10, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_lag_is_exact_years_after_1970_and_0_where_it_is_not_known() -> None:

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from skipwise.model.attention import Places, attention
 from skipwise.model.band import Band
 from skipwise.model.dropout import Dropout
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
+from skipwise.model.gradients import written_out
 from skipwise.model.reading import (
     HIDDEN,
     LAG_KNOTS,
@@ -109,8 +111,8 @@ class HistoryEncoder(nn.Module):
         asked_s_BT = band.ask(band.asking(time_s_BS), torch.nan)
         return _Pairs(
             band=band,
-            lag_BFQK=bends(lag_s(asked_s_BT, band.read(time_s_BS, torch.nan)), LAG_KNOTS),
-            step_FQK=bends(back_QK.clamp(min=0).to(kind).unsqueeze(0), STEP_KNOTS)[0],
+            lag_FBQK=bends(lag_s(asked_s_BT, band.read(time_s_BS, torch.nan)), LAG_KNOTS),
+            step_FQK=bends(back_QK.clamp(min=0).to(kind), STEP_KNOTS),
             outside_QK=outside_QK.to(kind) * HIDDEN,
             groups_BSG=functional.one_hot(groups_BS, NUM_GROUPS).to(kind),
             hidden_BS=(~valid_BS).to(kind) * HIDDEN,
@@ -124,7 +126,7 @@ class _Pairs:
 
     band: Band
     """Which pairs there are: each of Q events of a block, with K events."""
-    lag_BFQK: Tensor
+    lag_FBQK: Tensor
     step_FQK: Tensor
     outside_QK: Tensor
     """0 inside the window, HIDDEN after the event or too far back."""
@@ -154,17 +156,19 @@ class _Block(nn.Module):
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, events_BSD: Tensor, pairs: _Pairs) -> Tensor:
-        query, key, value = (
-            part.unflatten(-1, (self.heads, self.per_head))
-            for part in self.query_key_value(self.norm_attention(events_BSD)).chunk(3, dim=-1)
+        query_BSD, key_value_BSX = torch.split(
+            self.query_key_value(self.norm_attention(events_BSD)),
+            [events_BSD.shape[-1], 2 * events_BSD.shape[-1]],
+            -1,
         )
+        shape = (*events_BSD.shape[:2], self.heads, self.per_head)
+        query = query_BSD.view(shape)
         query_BTHd = pairs.band.asking(query) / math.sqrt(self.per_head)
-        weights_BHQK = self._logits(query_BTHd, key, pairs).softmax(-1)
-        if self.pair_biases:
-            groups_BSHG = pairs.groups_BSG.unsqueeze(2).expand(-1, -1, self.heads, -1)
-            value = torch.cat([value, groups_BSHG], -1)
-        read_BHQd = weights_BHQK @ pairs.band.read(value).transpose(1, 2)
-        read_BTHd = pairs.band.whole(read_BHQd.transpose(1, 2))
+        key_value_BS2Hd = key_value_BSX.view(*shape[:2], 2, *shape[2:])
+        if written_out(events_BSD):
+            read_BTHd = self._read_in_training(query_BTHd, key_value_BS2Hd, pairs)
+        else:
+            read_BTHd = self._read(query_BTHd, key_value_BS2Hd, pairs)
         if self.pair_biases:
             read_BTHd, share_BTHG = torch.split(read_BTHd, [self.per_head, NUM_GROUPS], -1)
             groups_BTG = pairs.band.asking(pairs.groups_BSG)
@@ -172,6 +176,46 @@ class _Block(nn.Module):
         events_BTD = pairs.band.asking(events_BSD) + self.dropout(self.output(read_BTHd.flatten(2)))
         fed: Tensor = events_BTD + self.dropout(self.feed(self.norm_feed(events_BTD)))
         return fed
+
+    def _read_in_training(
+        self, query_BTHd: Tensor, key_value_BS2Hd: Tensor, pairs: _Pairs
+    ) -> Tensor:
+        """Return what `_read` does, through gradients written out by hand."""
+        band, num_lags = pairs.band, len(LAG_KNOTS)
+        timed_BT11 = band.asking(pairs.timed_BS)[:, :, None, None]
+        unknown_BTH1 = self.distance.weight[:, 0, None] * timed_BT11
+        said, own = [-unknown_BTH1, torch.ones_like(unknown_BTH1)], [pairs.timed_BS.unsqueeze(-1)]
+        if self.pair_biases:
+            said = [self._pair_logits(query_BTHd, band.asking(pairs.groups_BSG)), *said]
+            own = [pairs.groups_BSG, *own]
+        hidden_BK1 = band.read(pairs.hidden_BS, HIDDEN).unsqueeze(-1)
+        places = Places(
+            own_BSF=torch.cat([band.read(torch.cat(own, -1)), hidden_BK1], -1),
+            shared=NUM_GROUPS if self.pair_biases else 0,
+            lag_FN=pairs.lag_FBQK.flatten(1),
+            before_BC=None,
+            matched_L=None,
+        )
+        steps_HQK = torch.tensordot(self.distance.weight[:, 1 + num_lags :], pairs.step_FQK, 1)
+        read_BQ1Hv = attention(
+            band.ask(torch.cat([query_BTHd, *said], -1)).unsqueeze(2),
+            band.read(key_value_BS2Hd),
+            self.distance.weight[:, 1 : 1 + num_lags],
+            steps_HQK + pairs.outside_QK,
+            None,
+            places,
+        )
+        return band.whole(read_BQ1Hv.squeeze(2))
+
+    def _read(self, query_BTHd: Tensor, key_value_BS2Hd: Tensor, pairs: _Pairs) -> Tensor:
+        """Return what each event reads, (B, T, H, d), and how much of each group, likewise."""
+        key, value = key_value_BS2Hd.unbind(2)
+        weights_BHQK = self._logits(query_BTHd, key, pairs).softmax(-1)
+        if self.pair_biases:
+            groups_BSHG = pairs.groups_BSG.unsqueeze(2).expand(-1, -1, self.heads, -1)
+            value = torch.cat([value, groups_BSHG], -1)
+        read_BHQd = weights_BHQK @ pairs.band.read(value).transpose(1, 2)
+        return pairs.band.whole(read_BHQd.transpose(1, 2))
 
     def _logits(self, query_BTHd: Tensor, key_BSHd: Tensor, pairs: _Pairs) -> Tensor:
         """Return (B, H, Q, K) logits, up to a constant per row.
@@ -202,7 +246,7 @@ class _Block(nn.Module):
         biases_BHN = torch.baddbmm(
             (steps_HQK + pairs.outside_QK).flatten(1).unsqueeze(0),
             weights_HF[:, :num_lags].expand(len(query), -1, -1),
-            pairs.lag_BFQK.flatten(2),
+            pairs.lag_FBQK.transpose(0, 1).flatten(2),
         )
         shape = (len(query), self.heads, *pairs.outside_QK.shape)
         logits = torch.baddbmm(

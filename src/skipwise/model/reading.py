@@ -59,6 +59,9 @@ class Reading:
     """float64 seconds, NaN unknown."""
     requested_s_BC: Tensor
     """float64 seconds, NaN unknown."""
+    readable_BT: Tensor | None = None
+    """Which of the T events of each row may be read by any candidate; `visible_BCT` says so too.
+    None: nothing is trained, and `back_BCT` need not fall by one from event to event."""
     places_BT: Tensor | None = None
     """Where the T events of each row stand among all events of the batch, laid end to end; None =
     where they are. A long stretch is read in several rows, each with a part of its events."""
@@ -120,24 +123,24 @@ def lag_s(now_s_BQ: Tensor, then_s_BK: Tensor) -> Tensor:
     return (now_s_BQ.unsqueeze(2) - then_s_BK.unsqueeze(1)).clamp(min=0).float()
 
 
-def bends(amounts_BQK: Tensor, knots: tuple[float, ...]) -> Tensor:
+def bends(amounts: Tensor, knots: tuple[float, ...]) -> Tensor:
     """Turn amounts into numbers that a linear map makes a bent line of, over their logarithm.
 
         relu(log2(1 + amount) - knot) / 10 per knot
 
     Args:
-        amounts_BQK: At least 0.
+        amounts: (...) at least 0.
         knots: Where the slope may change, in log2.
 
     Returns:
-        (B, knots, Q, K).
+        (knots, ...).
 
-    >>> bends(torch.tensor([[[3.0]]]), (0.0, 1.5)).mul(10).flatten()
+    >>> bends(torch.tensor([3.0]), (0.0, 1.5)).mul(10).flatten()
     tensor([2.0000, 0.5000])
     """
-    logs_B1QK = torch.log2(1 + amounts_BQK).div(10).unsqueeze(1)
-    at_F11 = torch.tensor(knots, dtype=logs_B1QK.dtype, device=logs_B1QK.device).div(10)
-    return (logs_B1QK - at_F11[:, None, None]).clamp(min=0)
+    logs = torch.log2(1 + amounts).div(10)
+    at = torch.tensor(knots, dtype=logs.dtype, device=logs.device).div(10)
+    return (logs - at.view(-1, *[1] * logs.dim())).clamp(min=0)
 
 
 def weighted(weights_HF: Tensor, features_BFQK: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ class Recommender(nn.Module):
         """Score every candidate of a batch."""
         past = self.past(batch)
         inputs = past.inputs
-        read_QMD, _ = self.reader.attend(
+        read_QMD: Tensor = self.reader(
             self.queries(inputs.candidates_MD, inputs.context_MD), past.history_BTD, past.reading
         )
         liking_MD, disliking_MD = self.gated(read_QMD, inputs.context_MD)
@@ -233,14 +233,15 @@ class Recommender(nn.Module):
 
         back_RSK = padded(batch.prefix - rows.first[rows.row]).unsqueeze(-1) - 1 - rows.place_K
         visible_RSK = (back_RSK >= 0) & (back_RSK < window)
-        readable_BT = self.readable(batch.token_valid, batch.feedback)
+        readable_RK = rows.of_events(self.readable(batch.token_valid, batch.feedback))
         groups_BT = self.inputs.feedback_groups(batch.feedback)
         return Reading(
             stretch=rows.row,
             slot=rows.slot,
             num_slots=rows.shape[1],
             num_stretches=rows.shape[0],
-            visible_BCT=visible_RSK & rows.of_events(readable_BT).unsqueeze(1),
+            visible_BCT=visible_RSK & readable_RK.unsqueeze(1),
+            readable_BT=readable_RK,
             back_BCT=back_RSK,
             matches=matches(
                 _shared_codes(batch.videos, padded(batch.candidate_video)),

@@ -1,0 +1,197 @@
+"""Attention with biases of pairs, its gradient written out.
+
+    queries, keys and values, biases by parts  ->  attention  ->  what each query reads
+
+- B rows of C slots beside S places, Q queries of each slot; H heads, d numbers of a head, F knots
+  of lag, L matches, R numbers of events before a slot.
+- No tensor of pairs is made but lags, biases and shares: a step back is read from a table, a match
+  is added where there is one, all queries of a slot share one bias and one product, and softmax and
+  its gradient stay where they are. The numbers are those of the plain forms beside it (tests).
+
+Is read by `encoder` and `reader`. No I/O, no randomness.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """What is known of slots and places, and is not learnt."""
+
+    own_BSF: Tensor
+    """What a place says by itself: it stands beside each key, and queries say what it is worth."""
+    shared: int
+    """So many of those, the first, stand beside each value, too: how much of them is read."""
+    lag_FN: Tensor
+    """`bends` of the seconds between slot and place, N = B C S."""
+    before_BC: Tensor | None
+    """int64 in [0, R): how many of the places beside a row are events before each slot; None: slot
+    c is the same in each row."""
+    matched_L: Tensor | None
+    """int64: which of all N pairs match, each once."""
+
+
+def attention(
+    query_BCQHf: Tensor,
+    key_value_BS2Hd: Tensor,
+    lag_HF: Tensor,
+    step_HRS: Tensor,
+    match_HL: Tensor | None,
+    places: Places,
+) -> Tensor:
+    """Read each row's places once per query.
+
+        logit = q . [k, own] + lag . bends + step[before] + match,   read = softmax(logit) [v, own]
+
+    and backward, P the softmax, G the gradient of what was read:
+
+        dV = P^T G,   dL = P (G V^T - rowsum(P G V^T)),   dq = dL k,   dk = dL^T q
+
+    and of each bias the sum of dL over the pairs that have it.
+
+    Args:
+        query_BCQHf: Already divided by sqrt(d); beside it what it says to each of `own_BSF`.
+        key_value_BS2Hd: Keys, then values.
+        lag_HF: Weights of `lag_FN`.
+        step_HRS: Bias of each place by how many events are before a slot.
+        match_HL: Bias of each match.
+        places: The rest.
+
+    Returns:
+        (B, C, Q, H, d + shared)
+    """
+    read_HBQCd: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
+        query_BCQHf, key_value_BS2Hd, lag_HF, step_HRS, match_HL, places
+    )
+    return read_HBQCd.permute(1, 3, 2, 0, 4)
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_BCQHf: Tensor,
+        key_value_BS2Hd: Tensor,
+        lag_HF: Tensor,
+        step_HRS: Tensor,
+        match_HL: Tensor | None,
+        places: Places,
+    ) -> Tensor:
+        num_rows, slots, queries, heads, _ = query_BCQHf.shape
+        size, shared = key_value_BS2Hd.shape[-1], places.shared
+        own_BSHF = places.own_BSF.unsqueeze(2).expand(-1, -1, heads, -1)
+        query_HBQCf = _beside(query_BCQHf.permute(3, 0, 2, 1, 4))
+        query_HBAf = query_HBQCf.view(heads, num_rows, queries * slots, -1)
+        key_BSHf = _beside(key_value_BS2Hd[:, :, 0], own_BSHF)
+        value_BSHv = key_value_BS2Hd[:, :, 1]
+        if shared:
+            value_BSHv = _beside(value_BSHv, own_BSHF[..., :shared])
+        bias_HBCS = _biases(lag_HF, step_HRS, match_HL, places, (num_rows, slots))
+        share_HBAS = query_HBAf.new_empty(*query_HBAf.shape[:3], bias_HBCS.shape[-1])
+        for head in range(heads):
+            torch.bmm(query_HBAf[head], key_BSHf[:, :, head].mT, out=share_HBAS[head])
+        share_HBAS.view(heads, num_rows, queries, slots, -1).add_(bias_HBCS.unsqueeze(2))
+        torch.softmax(share_HBAS, -1, out=share_HBAS)
+        read_HBAv = query_HBAf.new_empty(*query_HBAf.shape[:3], value_BSHv.shape[-1])
+        for head in range(heads):
+            torch.bmm(share_HBAS[head], value_BSHv[:, :, head], out=read_HBAv[head])
+        ctx.save_for_backward(query_HBAf, key_BSHf, value_BSHv, share_HBAS)
+        ctx.places, ctx.num_before, ctx.size = places, step_HRS.shape[1], size
+        ctx.said = query_BCQHf.shape[-1]
+        return read_HBAv.view(heads, num_rows, queries, slots, -1)[..., : size + shared]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient_HBQCv: Tensor) -> tuple[Tensor | None, ...]:
+        query_HBAf, key_BSHf, value_BSHv, share_HBAS = ctx.saved_tensors
+        heads, num_rows, queries, slots, _ = gradient_HBQCv.shape
+        size, read = ctx.size, gradient_HBQCv.shape[-1]
+        gradient_HBAv = gradient_HBQCv.reshape(heads, num_rows, queries * slots, -1)
+        back_HBAS, back_query_HBAf = torch.empty_like(share_HBAS), torch.empty_like(query_HBAf)
+        back_key_value = key_BSHf.new_empty(*key_BSHf.shape[:2], 2, heads, size)
+        for head in range(heads):
+            torch.bmm(gradient_HBAv[head], value_BSHv[:, :, head, :read].mT, out=back_HBAS[head])
+            back_value_BSd = share_HBAS[head].mT @ gradient_HBAv[head, ..., :size]
+            back_key_value[:, :, 1, head] = back_value_BSd
+        torch.ops.aten._softmax_backward_data.out(
+            back_HBAS, share_HBAS, -1, share_HBAS.dtype, grad_input=back_HBAS
+        )
+        for head in range(heads):
+            torch.bmm(back_HBAS[head], key_BSHf[:, :, head], out=back_query_HBAf[head])
+            back_key_BSd = back_HBAS[head].mT @ query_HBAf[head, ..., :size]
+            back_key_value[:, :, 0, head] = back_key_BSd
+        back_query = back_query_HBAf.view(heads, num_rows, queries, slots, -1)
+        back_HBQCS = back_HBAS.view(heads, num_rows, queries, slots, -1)
+        back_HBCS = back_HBQCS.sum(2) if queries > 1 else back_HBQCS.squeeze(2)
+        return (
+            back_query[..., : ctx.said].permute(1, 3, 2, 0, 4),
+            back_key_value,
+            *_of_biases(back_HBCS, ctx.places, ctx.num_before),
+            None,
+        )
+
+
+def _beside(*parts: Tensor) -> Tensor:
+    """Lay vectors beside each other, and zeros up to a multiple of 8.
+
+    A product of blocks of 21 columns takes twice the time of one of 24.
+    """
+    sizes = [part.shape[-1] for part in parts]
+    width = -(-sum(sizes) // 8) * 8
+    whole = parts[0].new_zeros(*parts[0].shape[:-1], width)
+    places = torch.split(whole, [*sizes, width - sum(sizes)], -1)
+    for place, part in zip(places, parts, strict=False):
+        place.copy_(part)
+    return whole
+
+
+def _biases(
+    lag_HF: Tensor,
+    step_HRS: Tensor,
+    match_HL: Tensor | None,
+    places: Places,
+    rows_slots: tuple[int, int],
+) -> Tensor:
+    """Return (H, B, C, S) biases of steps, lags and matches."""
+    heads, num_before, number = step_HRS.shape
+    num_rows, slots = rows_slots
+    if places.before_BC is None:
+        bias_HBCS = step_HRS.unsqueeze(1).repeat(1, num_rows, 1, 1)
+    else:
+        rows = _table_rows(places.before_BC, num_before, heads)
+        bias_HBCS = step_HRS.flatten(0, 1).index_select(0, rows)
+        bias_HBCS = bias_HBCS.view(heads, num_rows, slots, number)
+    bias_HBCS.view(heads, -1).addmm_(lag_HF, places.lag_FN)
+    if match_HL is not None and places.matched_L is not None:
+        for bias_N, match_L in zip(bias_HBCS.flatten(1), match_HL, strict=True):
+            bias_N.index_add_(0, places.matched_L, match_L)
+    return bias_HBCS
+
+
+def _of_biases(
+    back_HBCS: Tensor, places: Places, num_before: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the gradients of lags, steps and matches from that of their sum."""
+    heads, _, _, number = back_HBCS.shape
+    back_lag_HF = back_HBCS.flatten(1) @ places.lag_FN.t()
+    if places.before_BC is None:
+        back_step_HRS = back_HBCS.sum(1)
+    else:
+        rows = _table_rows(places.before_BC, num_before, heads)
+        back_step_NS = back_HBCS.new_zeros(heads * num_before, number)
+        back_step_NS.index_add_(0, rows, back_HBCS.flatten(0, 2))
+        back_step_HRS = back_step_NS.view(heads, num_before, number)
+    if places.matched_L is None:
+        return back_lag_HF, back_step_HRS, None
+    return back_lag_HF, back_step_HRS, back_HBCS.flatten(1).index_select(1, places.matched_L)
+
+
+def _table_rows(before_BC: Tensor, num_before: int, heads: int) -> Tensor:
+    """Return which of the H R rows of a table stands for each head and slot, (H B C,)."""
+    first_H1 = num_before * torch.arange(heads).unsqueeze(1)
+    return (first_H1 + before_BC.flatten()).flatten()
