@@ -153,9 +153,13 @@ class Predictor(nn.Module):
         """
         if isinstance(features_MI, SharedFeatures) and not isinstance(self.mixer, GroupExperts):
             features_MI = features_MI.whole()
-        states_MOD = self.mixer(features_MI)
-        if self.messages is not None:
-            states_MOD = self.messages(states_MOD)
+        learns = torch.is_grad_enabled()
+        if learns and isinstance(self.mixer, GroupExperts) and self.messages is not None:
+            states_MOD = self.messages.of_mixtures(*self.mixer.parts(features_MI))
+        else:
+            states_MOD = self.mixer(features_MI)
+            if self.messages is not None:
+                states_MOD = self.messages(states_MOD)
         outputs = self._outputs_of(states_MOD, wide_MF)
         return self._predictions(outputs, cuts)
 
@@ -182,6 +186,11 @@ class Predictor(nn.Module):
         sizes = [head.out_features for head in heads]
         wide_PF = torch.cat([_linear(self.wide[name]).weight for name in self.towers])
         bias_P = torch.cat([head.bias for head in heads])
+        if torch.is_grad_enabled():  # one product: most of it zeros, but one pass over the states
+            weight_PL = torch.block_diag(*[head.weight for head in heads])  # type: ignore[no-untyped-call]
+            direct_MP = functional.linear(wide_MF, wide_PF, bias_P)
+            answers_MP = direct_MP + functional.linear(states_MOD.flatten(1), weight_PL)
+            return dict(zip(self.towers, torch.split(answers_MP, sizes, 1), strict=True))
         direct = torch.split(functional.linear(wide_MF, wide_PF, bias_P), sizes, 1)
         answers_MO = [
             states_MOD[:, place] @ head.weight.T if size > 1 else None
@@ -285,6 +294,22 @@ class Messages(nn.Module):
         """Pass messages once, (M, O, D) -> (M, O, D)."""
         read = self.matrix() @ self.message(states_MOD)
         passed: Tensor = self.norm(states_MOD + read)
+        return passed
+
+    def of_mixtures(self, gates_MOE: Tensor, experts_MED: Tensor) -> Tensor:
+        """Pass messages between the mixtures G E of few experts, (M, O, D).
+
+        Messages are linear, so that they need no state of each objective to be made first:
+
+            G E + A (G E) M^T = [G, A G] [E; E M^T]
+        """
+        num_experts = gates_MOE.shape[2]
+        each_KL = torch.kron(self.matrix(), torch.eye(num_experts, device=gates_MOE.device))
+        heard_MOE = functional.linear(gates_MOE.flatten(1), each_KL).view_as(gates_MOE)
+        read_MOD = torch.cat([gates_MOE, heard_MOE], 2) @ torch.cat(
+            [experts_MED, self.message(experts_MED)], 1
+        )
+        passed: Tensor = self.norm(read_MOD)
         return passed
 
     def matrix(self) -> Tensor:
