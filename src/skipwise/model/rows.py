@@ -3,8 +3,8 @@
     stretch, prefix (M,)  ->  reading_rows  ->  Rows: a row and a slot for each candidate
 
 - A short stretch is one row, beside all its events. A long one is several: candidates whose prefix
-  ends in the same block of events share a row of W + BLOCK events, so that what is read grows with
-  the window, not with the stretch.
+  ends in the same block of events, counted from the shortest prefix, share a row of W + BLOCK
+  events, so that what is read grows with the window, not with the stretch.
 - M candidates, B stretches, T events; R rows, S slots, K events beside a row.
 
 Is read by `recommender`. No I/O.
@@ -72,7 +72,9 @@ def reading_rows(
             events_RK=None,
             outside_RK=None,
         )
-    key = stretch * (length // BLOCK + 1) + prefix // BLOCK
+    lowest_B = prefix.new_full((num_stretches,), length)
+    lowest_B = lowest_B.scatter_reduce(0, stretch, prefix, "amin")
+    key = stretch * (length // BLOCK + 1) + (prefix - lowest_B[stretch]) // BLOCK
     order = torch.argsort(key, stable=True)
     groups, group, _ = torch.unique_consecutive(key[order], return_inverse=True, return_counts=True)
     place_in_group, _ = slots_of(group, len(groups))
@@ -80,7 +82,7 @@ def reading_rows(
     parts, row, numbers = torch.unique_consecutive(part, return_inverse=True, return_counts=True)
     key_R = groups[parts // (len(stretch) + 1)]
     stretch_R = key_R // (length // BLOCK + 1)
-    first = key_R % (length // BLOCK + 1) * BLOCK - window
+    first = lowest_B[stretch_R] + key_R % (length // BLOCK + 1) * BLOCK - window
     place_K = torch.arange(window + BLOCK, device=stretch.device)
     within_RK = first[:, None] + place_K
     outside_RK = (within_RK < 0) | (within_RK >= length)
