@@ -237,7 +237,7 @@ class Learner:
 
         Where it has fewer stretches than there are processes, what is given out twice counts twice.
         """
-        if self.settings.alike == "batches":
+        if self.settings.batch_weight == "equal":
             return 1.0
         return len(batch.row) * self.processes.number / self._impressions_each
 

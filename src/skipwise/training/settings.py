@@ -79,9 +79,9 @@ class TrainSettings:
     with an outcome delay of up to a day."""
     tokens_per_batch: int = 3000
     """Events in a batch, padding and candidates counted."""
-    alike: str = "batches"
-    """What counts alike: batches, so that an impression counts less the more of them its batch
-    has, those of viewers with many; or impressions."""
+    batch_weight: str = "equal"
+    """How much a batch counts: equal, so that an impression counts less the more of them its batch
+    has, those of viewers with many; or impressions, as many as it has, so that all count alike."""
     history_dropout: float = 0.3
     """Share of past events hidden in a training batch, so that a viewer is not known by heart."""
     min_views: int = 2
@@ -103,7 +103,7 @@ class TrainSettings:
         check_setting("validation_days", self.validation_days, at_least=1, at_most=365)
         check_setting("daily_share", self.daily_share, at_least=0, at_most=1)
         check_setting("tokens_per_batch", self.tokens_per_batch, at_least=64, at_most=10_000_000)
-        check_choice("alike", self.alike, ("batches", "impressions"))
+        check_choice("batch_weight", self.batch_weight, ("equal", "impressions"))
         check_setting("history_dropout", self.history_dropout, at_least=0, below=1)
         check_setting("min_views", self.min_views, at_least=1)
         check_setting("checkpoint_every_s", self.checkpoint_every_s, at_least=0)

@@ -1,4 +1,4 @@
-"""What counts alike in training: every batch, or every impression whatever its batch."""
+"""What a batch counts in training: as much as any other, or as many as it has impressions."""
 
 import numpy as np
 import pytest
@@ -73,7 +73,9 @@ def test_impressions_count_alike_whatever_their_batch(small_dataset: Dataset) ->
     """Many batches then ask for what one of everything asks for; batches alike do not."""
     whole, (number,) = mean_gradient(small_dataset, "tokens_per_batch=1000000")
     assert number == int(timed_rows(small_dataset).sum())
-    impressions, numbers = mean_gradient(small_dataset, "tokens_per_batch=300", "alike=impressions")
+    impressions, numbers = mean_gradient(
+        small_dataset, "tokens_per_batch=300", "batch_weight=impressions"
+    )
     assert max(numbers) > 2 * min(numbers), "the test is to have large and small batches"
     batches, _ = mean_gradient(small_dataset, "tokens_per_batch=300")
     apart, own = (distance(each, whole) for each in (batches, impressions))
@@ -83,7 +85,7 @@ def test_impressions_count_alike_whatever_their_batch(small_dataset: Dataset) ->
 
 def test_of_several_processes_each_counts_what_it_has(small_dataset: Dataset) -> None:
     """Their gradients are averaged; one has more stretches of a batch than the other."""
-    words = ("tokens_per_batch=600", "alike=impressions")
+    words = ("tokens_per_batch=600", "batch_weight=impressions")
     alone, numbers = mean_gradient(small_dataset, *words)
     parts = [
         mean_gradient(small_dataset, *words, processes=Part(rank=rank, number=2)) for rank in (0, 1)
