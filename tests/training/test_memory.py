@@ -20,11 +20,11 @@ from tests.long_form import long_form
 from tests.worlds import prepared_world
 
 WORDS = (
-    *("passes_at_most=1", "refit=false", "tokens_per_batch=1000", "precision=fp32"),
+    *("passes_at_most=1", "refit=false", "tokens_per_batch=500", "precision=fp32"),
     *("model.width=8", "model.encoder.history_length=20", "model.retrieval.sampled=64"),
 )
-WORLD = WorldSettings(viewers=7200, videos=1500, authors=300, topics=10, seed=1)
-"""About 460,000 events."""
+WORLD = WorldSettings(viewers=10_000, videos=1500, authors=300, topics=10, seed=1)
+"""About 640,000 events."""
 
 GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "32768", "MALLOC_TRIM_THRESHOLD_": "32768"}
 """What is freed goes back at once, so that what training asks for is counted, not what is kept for
@@ -126,15 +126,17 @@ def test_several_processes_on_a_machine_take_as_much_each(
 
 
 def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:
-    """Small: five float32 of each weight. Large: the rows and a number each, twice."""
+    """Small: sixteen float32 of each weight. Large: six of each, and three of each row."""
     rows = small_dataset.videos.num_rows + len(small_dataset.author_ids)
-    without, small, large = (
+    without, small, apart, large = (
         memory_needed(small_dataset, settings_of(*words))["weights"]
         for words in (
             ("model.inputs.ids=false",),
             ("model.inputs.ids=true",),
-            ("model.inputs.ids=true", "optimizer.sparse_from_rows=10"),
+            ("model.inputs.ids=true", f"optimizer.sparse_from_rows={rows}"),
+            ("model.inputs.ids=true", "optimizer.sparse_from_rows=1"),
         )
     )
-    assert small - without == rows * 5 * 4 * 16
-    assert large - without == rows * 2 * (4 * 16 + 4)
+    assert small - without == rows * 16 * 4 * 16
+    assert apart == small, "videos and authors are as many rows together, in two tables"
+    assert large - without == rows * (6 * 4 * 16 + 3 * 4)

@@ -222,6 +222,7 @@ class _Run:
             )
         if total < self.position.best_loss:
             self.position.best_loss, self.position.best_pass = total, self.position.passes
+            self.best = {}  # before the new ones are made: large tables are held once
             self.best = self.learner.averaged_weights()
         self.end_pass(training, validation, total)
 

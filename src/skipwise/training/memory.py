@@ -17,12 +17,20 @@ from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import HALF_LIVES_DAYS
 from skipwise.features.stretches import EVENTS_TOGETHER
+from skipwise.model.rows import BLOCK
 from skipwise.training.settings import TrainSettings
 
 OWN_BYTES = 500_000_000
 """Python, torch and their libraries."""
 OUTSET_BYTES = 8_000_000
 """Blocks of counters and of pairs of viewers and videos, when training sets out."""
+PAIR_NUMBERS, PAIR_NUMBERS_OF_HEAD = 50, 10
+"""Numbers kept of a candidate and an event that stands beside its row: lag, steps, matches, weights
+and their gradients, and what the allocator keeps of batches of other shapes; fitted, not counted
+(docs/engine.md)."""
+SMALL_BYTES = 4 * (5 + 1 + 2 * 5)
+"""Of a number that AdamW moves: itself, gradient, two moments and mean; the best; and while a
+checkpoint is written all but the gradient twice, as a copy and as the bytes of the file."""
 
 _ADVICE: Mapping[str, str] = {
     "own": "Train on a machine with more memory",
@@ -44,11 +52,9 @@ def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
     videos, authors = dataset.videos.num_rows, len(dataset.author_ids)
     first, last = dataset.days
     model = settings.model
-    width, history = model.width, model.encoder.history_length
+    width, history, heads = model.width, model.encoder.history_length, model.encoder.heads
     tokens = settings.tokens_per_batch
-    rows = videos + authors if model.inputs.ids else 0
-    is_large = rows >= settings.optimizer.sparse_from_rows
-    per_row = 2 * (4 * width + 4) if is_large else 20 * width
+    tables = (videos, authors) if model.inputs.ids else ()
     retrieval = model.retrieval.width + model.retrieval.co_watched
     return {
         "own": OWN_BYTES,
@@ -58,10 +64,27 @@ def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
         "planning": 80 * min(events, EVENTS_TOGETHER),
         "videos": videos
         * (400 + 4 * len(HALF_LIVES_DAYS) * (last - first + 1) + 12 * (retrieval + 8)),
-        "weights": 20 * 200 * width**2 * model.encoder.blocks + per_row * rows,
-        "batch": 4 * tokens * (model.encoder.heads * (history + history // 3) * 8 + 40 * width)
+        "weights": SMALL_BYTES * 200 * width**2 * model.encoder.blocks
+        + sum(table_bytes(rows, width, settings.optimizer.sparse_from_rows) for rows in tables),
+        "batch": 4 * tokens * (heads * (history + history // 3) * 8 + 40 * width)
+        + 4 * tokens * (history + 2 * BLOCK) * (PAIR_NUMBERS + PAIR_NUMBERS_OF_HEAD * heads)
         + (8 * tokens * (model.retrieval.sampled + tokens // 2) if settings.loss.retrieval else 0),
     }
+
+
+def table_bytes(rows: int, width: int, sparse_from_rows: int) -> int:
+    """Return what a table of ids takes at most, its rows those of all that might be seen.
+
+    A large one keeps a number of state per row: rows and state, the best rows, and all of them
+    twice while a checkpoint is written. With fewer seen it may be a small one, which takes more.
+
+    >>> table_bytes(10, 16, 100), table_bytes(1000, 16, 100)
+    (10240, 396000)
+    """
+    small = SMALL_BYTES * width * min(rows, sparse_from_rows - 1)
+    if rows < sparse_from_rows:
+        return small
+    return max(small, (4 * width + 4 + 4 * width + 2 * (8 * width + 4)) * rows)
 
 
 def check_enough(dataset: Dataset, settings: TrainSettings, processes_here: int = 1) -> None:
