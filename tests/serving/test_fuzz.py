@@ -1,6 +1,7 @@
 """Whatever is sent: no 500, nothing lost, nothing twice. `make fuzz` sends more of it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -31,6 +32,8 @@ FUZZED = settings(
     derandomize=CASES <= 100,
     suppress_health_check=list(HealthCheck),
 )
+SENT: Counter[str] = Counter()
+"""Cases of each way in that went well."""
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -41,12 +44,19 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def fuzzed(
-    small_run: TrainedRun, small_dataset: Dataset, tmp_path_factory: pytest.TempPathFactory
+    small_run: TrainedRun,
+    small_dataset: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Client]:
-    """A server of its own: what is sent here may change anything."""
+    """A server of its own: what is sent here may change anything. Tells how much was sent."""
     state = f"sqlite:{tmp_path_factory.mktemp('fuzzed') / 'state.db'}"
     with running(Service(run=small_run.path, data=small_dataset.path, state=state)) as client:
         yield client
+    terminal = request.config.pluginmanager.getplugin("terminalreporter")
+    if terminal is not None and CASES > 100:
+        lines = [f"{number:8,} {way}" for way, number in SENT.items()]
+        terminal.write_line("\n".join(["", *lines, f"{SENT.total():8,} cases in all"]))
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +73,19 @@ def api(fuzzed: Client) -> Any:
 def test_what_the_document_allows_and_what_it_does_not(
     api: Any, described: Described, mode: schemathesis.GenerationMode
 ) -> None:
-    if described.body is None and "{" not in described.path:
+    varied = described.body is not None or "{" in described.path
+    if not varied:
         mode = schemathesis.GenerationMode.POSITIVE  # there is nothing to get wrong
+    way = f"{described.method} {described.path}, {mode.value}"
 
     @FUZZED
     @given(case=api[described.path][described.method].as_strategy(generation_mode=mode))
     def send(case: Any) -> None:
         case.validate_response(case.call(), checks=CHECKS)
+        SENT[way] += 1
 
     send()
+    assert SENT[way] >= CASES or not varied
 
 
 words = st.text(min_size=1, max_size=12)
@@ -123,6 +137,7 @@ def test_no_event_is_lost_or_counted_twice(
     for viewer, number in held.items():
         assert fuzzed.ask("GET", f"/v1/viewers/{_quoted(viewer)}")["num_events"] == number
     assert fuzzed.post("/v1/feed", json={"viewer_id": asked}).status_code == 200
+    SENT["batches of events"] += 1
 
 
 _SENT: set[tuple[str, str]] = set()
