@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import pytest
 
+from skipwise.errors import SettingError
+from skipwise.model.score import Reward, ScoreWeights
 from tests.serving.running import Client, event
 
 
@@ -88,7 +90,7 @@ def test_strangers_are_ranked_and_a_posted_video_at_once(client: Client) -> None
         "author_id": "someone",
         "topics": ["topic-1"],
         "duration_ms": 9000,
-        "uploaded_at_ms": 1_800_000_000_000,
+        "uploaded_at_ms": 1_700_000_000_000,
     }
     assert client.ask("PUT", "/v1/videos", {"videos": [posted]})["videos"] == 1
     ranked = client.rank("nobody", ["brand new", "no such video"], explain=True)
@@ -130,7 +132,7 @@ def test_the_score_is_changed_for_all_and_has_a_version(client: Client, videos: 
     assert slate["score_version"] == changed["version"]
     refused = client.put("/v1/score", json={"glance_power": -1})
     assert refused.status_code == 422
-    assert "glance_power = -1, must be >= 0" in refused.json()["error"]
+    assert "glance_power is -1, must be `float` >= 0" in refused.json()["error"]
     client.ask("PUT", "/v1/score", {})
 
 
@@ -179,8 +181,16 @@ VIEW: dict[str, Any] = event(1, "v", "a")
         ("events", {"events": [VIEW] * 1001}, 422, "events", "<= 1000"),
         ("events", b" " * 5_000_000, 413, "body", "larger than 4000000 bytes"),
         ("feed", {"viewer_id": "v", "k": 0}, 422, "k", "is 0, must be `int` >= 1"),
-        ("models", {"action": "swap", "run": "../../etc"}, 422, None, "must be the name of a RUN"),
-        ("models", {"action": "explode"}, 422, "action", "explode"),
+        ("events", {"events": [{**VIEW, "policy": "luck"}]}, 422, "events[0].policy",
+         'is "luck", must be one of random, served'),
+        ("events", {"events": [{**VIEW, "day": "May"}]}, 422, "events[0].day", "a day like"),
+        ("events", b'{"events": "\xff"}', 400, "body", "not JSON"),
+        ("events", b'{"events": 7, "more": NaN}', 400, "body", "without NaN"),
+        ("explain", {"viewer_id": "v", "video_ids": ["a", "a"]}, 422, "video_ids[1]", "named once"),
+        ("models", {"action": "swap", "run": "../../etc"}, 422, "run", "must be the name of a RUN"),
+        ("models", {"action": "canary"}, 422, "run", "is null, must be the name of a RUN"),
+        ("models", {"action": "explode"}, 422, "action",
+         "must be one of canary, roll_back, swap"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_by_field(
@@ -196,8 +206,76 @@ def test_bad_input_is_told_by_field(
     assert "Traceback" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "field", "told"),
+    [
+        ("score", b'{"glance_power": -1}', "glance_power", "is -1, must be `float` >= 0"),
+        ("score", b'{"like": {"scale": 1e7}}', "like.scale", "must be `float` <= 1000000"),
+        ("score", b'{"glance_power": 1e999}', "glance_power", "is too large a number"),
+        ("score", b'{"version": 3}', "version", "is no field"),
+        ("videos", b'{"videos": [{"video_id": "a"}, {"video_id": "a"}]}', "videos[1].video_id",
+         "named once"),
+        ("videos", b'{"videos": [{"video_id": "a", "uploaded_at_ms": 5000000000000}]}',
+         "videos[0].uploaded_at_ms", "ahead of now"),
+        ("videos", b'{"videos": [{"video_id": "a", "uploaded_at_ms": 1700000000}]}',
+         "videos[0].uploaded_at_ms", "seconds"),
+    ],
+)  # fmt: skip
+def test_what_is_put_is_refused_by_field(
+    client: Client, path: str, body: bytes, field: str, told: str
+) -> None:
+    answer = client.put(f"/v1/{path}", content=body)
+    assert answer.status_code == 422, answer.text
+    assert answer.json()["field"] == field
+    assert told in answer.json()["error"]
+    assert {"value", "must_be"} <= answer.json().keys()
+
+
+def test_weights_that_could_order_nothing_are_refused(client: Client, videos: list[str]) -> None:
+    """Kept, every later request would be refused in their place."""
+    before = client.ask("GET", "/v1/score")["version"]
+    names = ("effective", "long", "finished", "click", "like", "follow", "comment", "share")
+    mute = {name: {"power": 0} for name in names} | dict.fromkeys(
+        ("watch_power", "glance_power", "negative_power"), 0
+    )
+    refused = client.put("/v1/score", json=mute)
+    assert refused.status_code == 422
+    assert "must be weights with a power above 0 for something" in refused.json()["error"]
+    assert client.ask("GET", "/v1/score")["version"] == before
+    assert client.rank("v", videos[:2])["items"]
+
+
+def test_the_document_says_the_ranges_of_weights(client: Client) -> None:
+    """The wire has them for what it refuses; the weights have them of their own."""
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    ranged = [
+        (kind, name, bounds)
+        for body, kind in (("ScoreWeightsBody", ScoreWeights), ("RewardBody", Reward))
+        for name, bounds in schemas[body]["properties"].items()
+        if "$ref" not in bounds
+    ]
+    assert len(ranged) == 6
+    for kind, name, bounds in ranged:
+        least, most = bounds.get("minimum", bounds.get("exclusiveMinimum")), bounds["maximum"]
+        kind(**{name: most})
+        for beyond in (least - 1e-6, most * 1.001):
+            with pytest.raises(SettingError):
+                kind(**{name: beyond})
+
+
+@pytest.mark.parametrize("path", ["%ff%fe", "x" * 10_000, ""])
+def test_an_id_in_a_path_is_refused_as_one_in_a_body_is(client: Client, path: str) -> None:
+    for method in ("GET", "DELETE"):
+        refused = client.request(method, f"/v1/viewers/{path}")
+        assert refused.status_code == 422
+        assert {"field", "value", "must_be"} <= refused.json().keys()
+
+
 def test_pages_that_are_not_there_are_told(client: Client) -> None:
-    assert client.get("/v2/feed").status_code == 404
+    missing = client.get("/v2/feed")
+    assert missing.status_code == 404
+    assert missing.headers["x-request-id"] == missing.json()["request_id"]
     refused = client.get("/v1/feed")
     assert refused.status_code == 405
+    assert refused.headers["allow"] == "POST"
     assert "there is no GET" in refused.json()["error"]

@@ -52,7 +52,9 @@ def locked(
 def test_a_key_opens_its_scopes_at_its_rate(locked: tuple[Client, str], videos: list[str]) -> None:
     client, token = locked
     body = {"events": [event(1, "v", videos[0])]}
-    assert client.post("/v1/events", json=body).status_code == 401
+    nobody = client.post("/v1/events", json=body)
+    assert nobody.status_code == 401
+    assert nobody.headers["www-authenticate"] == "Bearer"
     client.headers["authorization"] = "Bearer wrong"
     assert client.post("/v1/events", json=body).status_code == 401
     client.headers["authorization"] = f"Bearer {token}"

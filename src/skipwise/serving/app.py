@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,13 +26,22 @@ from starlette.routing import Route
 from skipwise.errors import SkipwiseError
 from skipwise.serving import metrics
 from skipwise.serving.admission import admit, holder_of, read_body
-from skipwise.serving.checks import check_events, check_explain, check_feed, check_rank
+from skipwise.serving.checks import (
+    check_change,
+    check_events,
+    check_explain,
+    check_feed,
+    check_rank,
+    check_score,
+    check_videos,
+)
 from skipwise.serving.explain import Explained, explain
 from skipwise.serving.facts import KnownViewers, PageFacts, feed_facts, some_viewers
 from skipwise.serving.files import page_routes
 from skipwise.serving.front import LabFront
 from skipwise.serving.lab import LabFigures, lab_figures
 from skipwise.serving.openapi import Described, document
+from skipwise.serving.paths import Anything, viewer_id_of
 from skipwise.serving.refusal import Refusal, decode, refusal_of
 from skipwise.serving.seed import now_ms
 from skipwise.serving.takeover import model_document
@@ -140,7 +149,7 @@ async def post_events(call: Call) -> Accepted:
 
 async def get_viewer(call: Call) -> HeldViewer:
     """Tell what is held of a viewer."""
-    viewer_id = _viewer_id(call)
+    viewer_id = viewer_id_of(call.request)
     held = await call.worker.apart(lambda: call.worker.engine.held(viewer_id))
     if held is None:
         raise Refusal(404, "nothing is held of this viewer. Post events first.")
@@ -157,7 +166,7 @@ async def get_viewer(call: Call) -> HeldViewer:
 
 async def delete_viewer(call: Call) -> Forgotten:
     """Forget a viewer."""
-    viewer_id = _viewer_id(call)
+    viewer_id = viewer_id_of(call.request)
     held = await call.worker.apart(lambda: call.worker.engine.forget(viewer_id))
     return Forgotten(call.id, held)
 
@@ -165,6 +174,7 @@ async def delete_viewer(call: Call) -> Forgotten:
 async def put_videos(call: Call) -> Posted:
     """Add videos, or change them."""
     body: VideoBatch = call.body
+    check_videos(call.worker.engine, body)
     await call.worker.apart(lambda: call.worker.engine.post(body.videos))
     return Posted(call.id, len(body.videos))
 
@@ -177,6 +187,7 @@ async def get_score(call: Call) -> ScoreDocument:
 
 async def put_score(call: Call) -> ScoreDocument:
     """Change the weights of the score."""
+    check_score(call.worker.engine, call.body)
     version, weights = await call.worker.apart(
         lambda: call.worker.engine.set_score(msgspec.to_builtins(call.body))
     )
@@ -193,6 +204,7 @@ async def post_models(call: Call) -> ModelDocument:
     """Swap, try out on some viewers, or go back."""
     body: ModelChange = call.body
     models = call.worker.engine.models
+    check_change(call.worker.engine, body)
     await asyncio.to_thread(models.change, body.action, body.run, body.share)
     return _models(call)
 
@@ -228,20 +240,6 @@ async def ready(call: Call) -> Ready:
         durability=getattr(engine.store, "durability", "on disk before the answer"),
         problems=dict(engine.problems),
     )
-
-
-class Anything(Convertor[str]):
-    """The rest of a path, whatever it is: a viewer's id may hold slashes and line ends."""
-
-    regex = r"[\s\S]*"
-
-    def convert(self, value: str) -> str:
-        """Take it as it is."""
-        return value
-
-    def to_string(self, value: str) -> str:
-        """Take it as it is."""
-        return value
 
 
 class Endpoint(NamedTuple):
@@ -327,7 +325,7 @@ def _route(worker: Worker, endpoint: Endpoint) -> Route:
         except (Refusal, SkipwiseError) as problem:
             refusal = problem if isinstance(problem, Refusal) else refusal_of(problem)
             status, payload = refusal.status, encode(refusal.problem(request_id))
-            headers = _retry(refusal)
+            headers = _headers(refusal)
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as problem:
@@ -345,21 +343,12 @@ def _route(worker: Worker, endpoint: Endpoint) -> Route:
     return Route(described.path.replace("}", ":anything}"), answer, methods=[described.method])
 
 
-def _retry(refusal: Refusal) -> dict[str, str]:
+def _headers(refusal: Refusal) -> dict[str, str]:
+    if refusal.status == 401:
+        return {"www-authenticate": "Bearer"}
     if refusal.retry_after_s is None:
         return {}
     return {"retry-after": str(max(1, round(refusal.retry_after_s)))}
-
-
-def _viewer_id(call: Call) -> str:
-    viewer_id = str(call.request.path_params["viewer_id"])
-    if not 1 <= len(viewer_id) <= 128:
-        raise Refusal(
-            422,
-            f"viewer_id has {len(viewer_id)} characters, must have 1 to 128. Mend the path.",
-            field="viewer_id",
-        )
-    return viewer_id
 
 
 def _models(call: Call) -> ModelDocument:
@@ -375,7 +364,7 @@ async def _no_such_page(request: Request, problem: Exception) -> Response:
     status = getattr(problem, "status_code", 404)
     request_id = secrets.token_hex(8)
     said = Refusal(status, f"there is no {request.method} of this path. See /docs.")
-    headers = dict(getattr(problem, "headers", None) or {})
+    headers = {**(getattr(problem, "headers", None) or {}), "x-request-id": request_id}
     return Response(encode(said.problem(request_id)), status, headers, "application/json")
 
 
@@ -383,7 +372,8 @@ async def _fault(_: Request, problem: Exception) -> Response:
     request_id = secrets.token_hex(8)
     _log_fault(problem, "", request_id)
     said = Refusal(500, "a fault of the server; it is logged under request_id.")
-    return Response(encode(said.problem(request_id)), 500, media_type="application/json")
+    headers = {"x-request-id": request_id}
+    return Response(encode(said.problem(request_id)), 500, headers, "application/json")
 
 
 def _log_fault(problem: Exception, path: str, request_id: str) -> None:

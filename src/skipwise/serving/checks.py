@@ -6,12 +6,27 @@ Reads `wire`, `refusal` and `engine`; is read by `app`.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 
+import msgspec
+import numpy as np
+
+from skipwise.errors import SettingError
 from skipwise.features.known import clock_day_of
+from skipwise.model.score import ScoreWeights, fused_score
 from skipwise.serving.engine import Engine
 from skipwise.serving.intake import day_of
 from skipwise.serving.refusal import wrong
-from skipwise.serving.wire import EventBatch, ExplainRequest, FeedRequest, RankRequest
+from skipwise.serving.wire import (
+    EventBatch,
+    ExplainRequest,
+    FeedRequest,
+    ModelChange,
+    RankRequest,
+    ScoreWeightsBody,
+    VideoBatch,
+)
+from skipwise.settings import apply_settings
 
 
 def check_rank(engine: Engine, request: RankRequest) -> None:
@@ -21,18 +36,7 @@ def check_rank(engine: Engine, request: RankRequest) -> None:
         Refusal: One is.
     """
     _check_time(engine, "requested_at_ms", request.requested_at_ms, "day", request.day)
-    if len(set(request.candidates)) == len(request.candidates):
-        return
-    seen: set[str] = set()
-    for place, video_id in enumerate(request.candidates):
-        if video_id in seen:
-            raise wrong(
-                f"candidates[{place}]",
-                video_id,
-                "named once: it is there already",
-                "Leave out the double.",
-            )
-        seen.add(video_id)
+    _check_once("candidates[{}]", request.candidates)
 
 
 def check_feed(engine: Engine, request: FeedRequest) -> None:
@@ -45,12 +49,63 @@ def check_feed(engine: Engine, request: FeedRequest) -> None:
 
 
 def check_explain(engine: Engine, request: ExplainRequest) -> None:
-    """Refuse impossible times.
+    """Refuse videos named twice, and impossible times.
 
     Raises:
         Refusal: One is.
     """
     _check_time(engine, "requested_at_ms", request.requested_at_ms, "day", request.day)
+    _check_once("video_ids[{}]", request.video_ids)
+
+
+def check_videos(engine: Engine, batch: VideoBatch) -> None:
+    """Refuse videos named twice, and uploads of the future.
+
+    Raises:
+        Refusal: One is.
+    """
+    for place, facts in enumerate(batch.videos):
+        at = f"videos[{place}].uploaded_at_ms"
+        _check_time(engine, at, facts.uploaded_at_ms, "", None)
+    _check_once("videos[{}].video_id", [facts.video_id for facts in batch.videos])
+
+
+def check_score(engine: Engine, weights: ScoreWeightsBody) -> None:
+    """Refuse weights by which a model that answers could order nothing.
+
+    Raises:
+        Refusal: No power above 0 is of anything that a model predicts.
+        SettingError: One is out of its range.
+    """
+    changed = apply_settings(ScoreWeights(), msgspec.to_builtins(weights))
+    for model in engine.models.every():
+        chances = {name: np.zeros(1) for name in model.run.description["objectives"]}
+        try:
+            fused_score(chances, np.zeros(1), changed)
+        except SettingError:
+            raise wrong(
+                "body",
+                msgspec.to_builtins(weights),
+                f"weights with a power above 0 for something that {model.name} predicts",
+                "Raise one of the powers.",
+            ) from None
+
+
+def check_change(engine: Engine, change: ModelChange) -> None:
+    """Refuse to swap to a run that is not there.
+
+    Raises:
+        Refusal: It is not, or none is named.
+    """
+    runs = engine.models.runs()
+    if change.action != "roll_back" and change.run not in runs:
+        there = ", ".join(runs)
+        raise wrong(
+            "run",
+            change.run,
+            f"the name of a RUN folder beside the first one: there {_are(len(runs))} {there}",
+            "Name one of them.",
+        )
 
 
 def check_events(engine: Engine, batch: EventBatch) -> None:
@@ -75,6 +130,25 @@ def check_events(engine: Engine, batch: EventBatch) -> None:
     for place, outcome in enumerate(batch.outcomes):
         at = f"outcomes[{place}]"
         _check_time(engine, f"{at}.known_at_ms", outcome.known_at_ms, f"{at}.day", None)
+
+
+def _check_once(field: str, ids: Sequence[str]) -> None:
+    if len(set(ids)) == len(ids):
+        return
+    seen: set[str] = set()
+    for place, video_id in enumerate(ids):
+        if video_id in seen:
+            raise wrong(
+                field.format(place),
+                video_id,
+                "named once: it is there already",
+                "Leave out the double.",
+            )
+        seen.add(video_id)
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _check_time(

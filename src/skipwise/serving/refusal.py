@@ -11,13 +11,20 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from skipwise.errors import SkipwiseError, StateError, StorageError
-from skipwise.serving.wire import NO_DOTS, Problem
+from skipwise.serving.wire import A_DAY, NO_DOTS, Problem
 
 Body = TypeVar("Body")
 _SHOWN = 80
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
+_FORMS = {
+    repr(NO_DOTS): "another id than . and ..: a path cannot hold those",
+    repr(A_DAY): "a day like 2022-05-01",
+}
+"""What a form asks for, in words."""
 _NAMED = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
 
 
@@ -70,15 +77,9 @@ def decode(body: bytes, decoder: "msgspec.json.Decoder[Body]") -> Body:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as problem:
-        raise _of_validation(str(problem), body) from None
+        raise _of_validation(str(problem), _read(body), decoder.type) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise Refusal(
-            400,
-            f"the body is not JSON: {str(problem) or type(problem).__name__}; it must be JSON in "
-            "UTF-8, without NaN. Mend it.",
-            field="body",
-            must_be="JSON in UTF-8",
-        ) from None
+        raise _no_json(problem) from None
 
 
 def refusal_of(problem: SkipwiseError) -> Refusal:
@@ -90,7 +91,31 @@ def refusal_of(problem: SkipwiseError) -> Refusal:
     return Refusal(422, str(problem))
 
 
-def _of_validation(said: str, body: bytes) -> Refusal:
+def _no_json(problem: Exception) -> Refusal:
+    return Refusal(
+        400,
+        f"the body is not JSON: {str(problem) or type(problem).__name__}; it must be JSON in "
+        "UTF-8, without NaN. Mend it.",
+        field="body",
+        must_be="JSON in UTF-8",
+    )
+
+
+def _read(body: bytes) -> Any:
+    """Read a body that is not of its type as it is, to show what is wrong with it.
+
+    Raises:
+        Refusal: It is no JSON either, after the place where its type was found wrong.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.ValidationError, RecursionError):  # a number, or a depth, past all bounds
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise _no_json(problem) from None
+
+
+def _of_validation(said: str, body: Any, kind: Any) -> Refusal:
     found = _AT.match(said)
     what = found["what"] if found else said
     path = (found["path"] if found else None) or "$"
@@ -102,9 +127,13 @@ def _of_validation(said: str, body: bytes) -> Refusal:
         value = _value_at(body, f"{path}.{named['name']}") if "unknown" in what else "missing"
     else:
         must_be = what.removeprefix("Expected ").removeprefix("Invalid ")
-        if repr(NO_DOTS) in must_be:
-            must_be = "another id than . and ..: a path cannot hold those"
         value = _value_at(body, path)
+        for form, words in _FORMS.items():
+            must_be = words if form in must_be else must_be
+        if must_be.startswith("enum value"):
+            must_be = f"one of {', '.join(_choices_at(kind, path))}"
+        elif must_be == "Number out of range":
+            value, must_be = "too large a number", "a number that a float of 64 bits can hold"
         if field.endswith("_at_ms") and value.lstrip("-").isdigit() and abs(int(value)) < 10**11:
             must_be += ": UTC milliseconds since 1970; this looks like seconds"
     return Refusal(
@@ -116,15 +145,45 @@ def _of_validation(said: str, body: bytes) -> Refusal:
     )
 
 
-def _value_at(body: bytes, path: str) -> str:
+def _value_at(body: Any, path: str) -> str:
     """Show the value at a path such as `$.events[0].watch_ms`."""
+    value = body
     try:
-        value: Any = msgspec.json.decode(body)
-        for name, place in re.findall(r"\.([^.\[\]]+)|\[(\d+)\]", path):
+        for name, place in _STEP.findall(path):
             value = value[name] if isinstance(value, Mapping) else value[int(place)]
-    except (KeyError, IndexError, TypeError, ValueError, RecursionError, msgspec.DecodeError):
+    except (KeyError, IndexError, TypeError, ValueError):
         return "not what it must be"
-    return _shown(value)
+    return "not what it must be" if body is None else _shown(value)
+
+
+def _choices_at(kind: Any, path: str) -> list[str]:
+    """Return the words that a type allows at a path."""
+    found: list[Any] = [inspect.type_info(kind)]
+    for name, _ in _STEP.findall(path):
+        found = [inner for each in found for inner in _inside(each, name)]
+    return [str(word) for each in found for word in _words(each)]
+
+
+def _inside(kind: Any, name: str) -> list[Any]:
+    match kind:
+        case inspect.UnionType(types=types):
+            return [inner for each in types for inner in _inside(each, name)]
+        case inspect.StructType(fields=fields) if name:
+            return [field.type for field in fields if field.encode_name == name]
+        case inspect.VarTupleType(item_type=item) if not name:
+            return [item]
+        case _:
+            return []
+
+
+def _words(kind: Any) -> list[Any]:
+    match kind:
+        case inspect.UnionType(types=types):
+            return [word for each in types for word in _words(each)]
+        case inspect.LiteralType(values=values):
+            return list(values)
+        case _:
+            return []
 
 
 def _shown(value: object) -> str:

@@ -24,7 +24,8 @@ NO_DOTS = r"^([^.]|\.[^.]|\.\.[\s\S])"
 ViewerId = Annotated[str, Meta(min_length=1, max_length=128, pattern=NO_DOTS)]
 """Any id but `.` and `..`: those two cannot be named in a path, whatever they are quoted as."""
 Duration = Annotated[int, Meta(ge=0, le=7 * 86_400_000, description="ms")]
-Day = Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+A_DAY = r"^\d{4}-\d{2}-\d{2}$"
+Day = Annotated[str, Meta(pattern=A_DAY)]
 
 
 class Event(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -221,20 +222,23 @@ class ScoreDocument(Struct, frozen=True):
     weights: dict[str, float | dict[str, float]]
 
 
+Power = Annotated[float, Meta(ge=0, le=100)]
+
+
 class RewardBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`model.score.Reward`; what is left out keeps its default."""
 
-    scale: float | msgspec.UnsetType = msgspec.UNSET
-    power: float | msgspec.UnsetType = msgspec.UNSET
+    scale: Annotated[float, Meta(ge=0, le=1e6)] | msgspec.UnsetType = msgspec.UNSET
+    power: Power | msgspec.UnsetType = msgspec.UNSET
 
 
 class ScoreWeightsBody(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """`model.score.ScoreWeights`; what is left out keeps its default."""
 
-    watch_offset_s: float | msgspec.UnsetType = msgspec.UNSET
-    watch_power: float | msgspec.UnsetType = msgspec.UNSET
-    glance_power: float | msgspec.UnsetType = msgspec.UNSET
-    negative_power: float | msgspec.UnsetType = msgspec.UNSET
+    watch_offset_s: Annotated[float, Meta(gt=0, le=300)] | msgspec.UnsetType = msgspec.UNSET
+    watch_power: Power | msgspec.UnsetType = msgspec.UNSET
+    glance_power: Power | msgspec.UnsetType = msgspec.UNSET
+    negative_power: Annotated[float, Meta(ge=0, le=10_000)] | msgspec.UnsetType = msgspec.UNSET
     effective: RewardBody | msgspec.UnsetType = msgspec.UNSET
     long: RewardBody | msgspec.UnsetType = msgspec.UNSET
     finished: RewardBody | msgspec.UnsetType = msgspec.UNSET
