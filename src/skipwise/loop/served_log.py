@@ -146,8 +146,7 @@ class ServedLog:
     def _check_whole(self, cursor: str) -> None:
         if cursor == START:
             return
-        lines, end = self.store.follow(START, 1), self.store.end()
-        first = lines[0].cursor if lines else end
+        first, end = self.store.begin(), self.store.end()
         if _place(first) > _place(cursor) or _place(end) < _place(cursor):
             raise RunError(
                 f"the state was read until {cursor} before; its log now goes from {first} to "

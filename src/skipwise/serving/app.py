@@ -38,6 +38,7 @@ from skipwise.serving.checks import (
 from skipwise.serving.explain import Explained, explain
 from skipwise.serving.facts import KnownViewers, PageFacts, feed_facts, some_viewers
 from skipwise.serving.files import page_routes
+from skipwise.serving.forgetting import erase, forget
 from skipwise.serving.front import LabFront
 from skipwise.serving.lab import LabFigures, lab_figures
 from skipwise.serving.openapi import Described, document
@@ -167,8 +168,10 @@ async def get_viewer(call: Call) -> HeldViewer:
 async def delete_viewer(call: Call) -> Forgotten:
     """Forget a viewer."""
     viewer_id = viewer_id_of(call.request)
-    held = await call.worker.apart(lambda: call.worker.engine.forget(viewer_id))
-    return Forgotten(call.id, held)
+    engine = call.worker.engine
+    held = await call.worker.apart(lambda: forget(engine, viewer_id))
+    erased = await asyncio.to_thread(erase, engine.store, viewer_id)  # beside events and feeds
+    return Forgotten(call.id, held, erased)
 
 
 async def put_videos(call: Call) -> Posted:

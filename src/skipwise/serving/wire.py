@@ -195,10 +195,13 @@ class HeldViewer(Struct, frozen=True):
 
 
 class Forgotten(Struct, frozen=True):
-    """Whether there was anything to forget."""
+    """What there was to forget."""
 
     request_id: str
     held: bool
+    """Whether there was a past."""
+    erased: int
+    """Lines of the log that told of the viewer, and no longer do."""
 
 
 class VideoBatch(Struct, frozen=True, forbid_unknown_fields=True):

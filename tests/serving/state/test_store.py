@@ -93,6 +93,21 @@ def test_a_viewer_is_forgotten(store: Store) -> None:
     assert (store.read("v"), store.read("w"), store.num_viewers()) == (None, b"2", 1)
 
 
+def test_lines_are_erased_and_their_ids_stay_known(store: Store) -> None:
+    assert store.begin() == START
+    store.commit([entry("a"), entry("b"), entry("c")], appended)
+    store.put("score", b"1", b"score changed")
+    first, second = [line.cursor for line in store.follow(START)][:2]
+    assert store.begin() == first
+    store.erase([first, second])
+    store.erase([])
+    assert [line for line in payloads(store) if line] == [b"c", b"score changed"]
+    assert store.begin() == first, "or who has read so far would take the log for cut"
+    assert store.commit([entry("a"), entry("d")], appended) == [False, True]
+    store.prune(StateSettings(), 4_000_000_000, store.end())
+    assert store.begin() in {START, store.end()}
+
+
 def test_the_longest_untouched_and_the_expired_go_first(store: Store) -> None:
     settings = StateSettings(viewers_at_most=2, viewer_days=10)
     for place, viewer in enumerate("abcd"):

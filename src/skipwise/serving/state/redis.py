@@ -32,7 +32,7 @@ from skipwise.serving.state.store import (
 _TRIES = 100
 _PREFIX = b"skipwise:"
 LOG, TOUCHED, DOCUMENTS = _PREFIX + b"log", _PREFIX + b"touched", _PREFIX + b"documents"
-VERSIONS = _PREFIX + b"versions"
+VERSIONS, BEGIN = _PREFIX + b"versions", _PREFIX + b"begin"
 
 
 class RedisStore:
@@ -108,6 +108,20 @@ class RedisStore:
             lines = self.redis.xrevrange(LOG, count=1)
             return lines[0][0].decode() if lines else START
 
+    def begin(self) -> str:
+        """Return the oldest cursor."""
+        with self._told(), self.redis.pipeline() as pipe:
+            lines, erased = pipe.xrange(LOG, count=1).get(BEGIN).execute()
+            return str((erased or (lines[0][0] if lines else START.encode())).decode())
+
+    def erase(self, cursors: Sequence[str]) -> None:
+        """Delete lines of the stream, remembering where it began."""
+        begin = self.begin()
+        with self._told(), self.redis.pipeline() as pipe:
+            if cursors:
+                pipe.xdel(LOG, *cursors).set(BEGIN, begin)
+                pipe.execute()
+
     def get(self, name: str) -> Document | None:
         """Return a document."""
         with self._told(), self.redis.pipeline() as pipe:
@@ -150,7 +164,8 @@ class RedisStore:
                 kept_ms, place = (int(part) for part in keep_after.split("-"))
                 past_days_ms = (now_s - settings.log_days * 86_400) * 1000
                 first = f"{kept_ms}-{place + 1}" if kept_ms < past_days_ms else f"{past_days_ms}-0"
-                self.redis.xtrim(LOG, minid=first, approximate=False)
+                if self.redis.xtrim(LOG, minid=first, approximate=False):
+                    self.redis.delete(BEGIN)
         return gone
 
     def num_viewers(self) -> int:

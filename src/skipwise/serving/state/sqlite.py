@@ -105,7 +105,7 @@ class SqliteStore:
 
     def forget(self, viewer_id: str) -> bool:
         """Delete a viewer's bytes."""
-        with self._transaction() as connection:
+        with self._overwriting() as connection:
             return connection.execute("delete from viewers where id = ?", (viewer_id,)).rowcount > 0
 
     def load(self, viewers: Sequence[tuple[str, bytes]], now_s: int) -> None:
@@ -130,6 +130,19 @@ class SqliteStore:
         with self._told():
             (seq,) = self._connection().execute("select max(seq) from log").fetchone()
             return START if seq is None else str(seq)
+
+    def begin(self) -> str:
+        """Return the oldest cursor."""
+        with self._told():
+            (seq,) = self._connection().execute("select min(seq) from log").fetchone()
+            return START if seq is None else str(seq)
+
+    def erase(self, cursors: Sequence[str]) -> None:
+        """Empty lines of the log."""
+        with self._overwriting() as connection:
+            connection.executemany(
+                "update log set payload = x'' where seq = ?", [(int(each),) for each in cursors]
+            )
 
     def get(self, name: str) -> Document | None:
         """Return a document."""
@@ -238,6 +251,25 @@ class SqliteStore:
                     with contextlib.suppress(sqlite3.Error):
                         connection.execute("rollback")
                 raise
+
+    @contextlib.contextmanager
+    def _overwriting(self) -> Iterator[sqlite3.Connection]:
+        """A transaction whose deletions leave nothing in the file; in its log as soon as may be."""
+        with self._told():
+            self._connection().execute("pragma secure_delete = on")
+        try:
+            with self._transaction() as connection:
+                yield connection
+        finally:
+            with self._told():
+                self._connection().execute("pragma secure_delete = off")
+        with self._told():
+            connection = self._connection()
+            connection.execute("pragma busy_timeout = 0")  # who reads the old pages may go on
+            try:
+                connection.execute("pragma wal_checkpoint(truncate)")
+            finally:
+                connection.execute(f"pragma busy_timeout = {int(_WAIT_S * 1000)}")
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:

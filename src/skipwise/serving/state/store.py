@@ -101,6 +101,12 @@ class Store(Protocol):
     def end(self) -> str:
         """Return the cursor of the newest line, `START` where there is none."""
 
+    def begin(self) -> str:
+        """Return the cursor of the oldest line, also of an erased one; `START` where none is."""
+
+    def erase(self, cursors: Sequence[str]) -> None:
+        """Take what these lines of the log say; their ids stay known."""
+
     def get(self, name: str) -> Document | None:
         """Return a document."""
 
