@@ -134,6 +134,7 @@ def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: No
             port=service.port,
             workers=service.workers,
             loop="auto" if service.workers == 1 else "skipwise.serving.door:EvenLoop",
+            http="skipwise.serving.heads:BoundedHeads",
             ws="none",
             access_log=False,
             server_header=False,
