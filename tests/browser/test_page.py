@@ -130,7 +130,9 @@ def test_only_time_on_screen_counts_and_a_bounce_on_the_way_back_is_no_view(
     told = play("measures", base=base_of(feed), viewer="measured")
     assert [each for each in told["problems"] if "ERR_FAILED" not in each] == []
     held = told["held"]["events"]
-    assert [round(event["watch_s"]) for event in held] == [4, 5, 1, 1, 2, 3, 1]
+    forwarded_s = [3.8, 5, 1, 0.7, 2, 3, 1]  # and what really passed meanwhile on a busy machine
+    for event, least_s in zip(held, forwarded_s, strict=True):
+        assert least_s - 0.05 < event["watch_s"] < least_s + 1.5
     first, second, third, first_again, third_again, away, last = held
     assert away["video_id"] != last["video_id"]
     assert first["video_id"] == first_again["video_id"] != second["video_id"]
