@@ -20,8 +20,8 @@ class Impatient(BoundedHeads):
     head_s, head_bytes = 0.5, 2_000
 
 
-async def app(_: Any, receive: Any, send: Any) -> None:
-    while (await receive()).get("more_body"):
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    while scope["path"] == "/reads" and (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 204, "headers": []})
     await send({"type": "http.response.body"})
@@ -59,7 +59,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
     return int(lines[0].split()[1]), headers, body
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"\r\n", WHOLE[:-2]])
+@pytest.mark.parametrize("begun", [b"GET / HT", b"\r\n", WHOLE[:-2]])
 def test_a_head_that_does_not_end_is_refused_in_time(begun: bytes) -> None:
     async def slowly(connection: Connection) -> None:
         reader, writer = connection
@@ -73,6 +73,81 @@ def test_a_head_that_does_not_end_is_refused_in_time(begun: bytes) -> None:
         assert 0.4 < time.monotonic() - started < 5
 
     tried(slowly)
+
+
+def test_a_connection_that_says_nothing_is_let_go_without_a_word() -> None:
+    async def silent(connection: Connection) -> None:
+        assert await connection[0].read() == b""
+
+    tried(silent)
+
+
+def test_what_is_no_http_is_refused_like_everything_else() -> None:
+    async def rude(connection: Connection) -> None:
+        reader, writer = connection
+        writer.write(b"hello there\r\n\r\n")
+        status, headers, body = await answer(reader)
+        assert status == 400
+        assert headers["x-request-id"] == json.loads(body)["request_id"]
+
+    tried(rude)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET / HTTP/1.1\r\nhost: here\r\ncontent-length: 100000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+    ],
+)
+def test_a_body_that_drips_after_its_answer_does_not_hold_a_connection(begun: bytes) -> None:
+    async def dripping(connection: Connection) -> None:
+        reader, writer = connection
+        writer.write(begun)
+        assert (await answer(reader))[0] == 204
+        ended = asyncio.ensure_future(reader.read())
+        with contextlib.suppress(ConnectionError):
+            while not ended.done():
+                writer.write(b"a")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        with contextlib.suppress(ConnectionError):
+            assert await ended == b""
+
+    tried(dripping)
+
+
+@pytest.mark.parametrize("beside", [b"a: " + b"b" * 495 + b"\r\n", b"b" * 500])
+def test_what_is_sent_beside_a_body_has_an_end(beside: bytes) -> None:
+    """Trailers, and one trailer without end."""
+
+    async def endless(connection: Connection) -> None:
+        reader, writer = connection
+        writer.write(b"POST /reads HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n")
+        writer.write(b"1\r\nx\r\n0\r\nc: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while not reader.at_eof() and sent < 100:
+                writer.write(beside)
+                await writer.drain()
+                await asyncio.sleep(0.01)
+                sent += 1
+        assert 3 <= sent < 20
+
+    tried(endless)
+
+
+def test_a_body_of_small_chunks_is_whole() -> None:
+    async def chunked(connection: Connection) -> None:
+        reader, writer = connection
+        writer.write(b"POST /reads HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"1\r\nx\r\n")
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+        assert (await answer(reader))[0] == 204
+
+    tried(chunked)
 
 
 def test_bytes_that_drip_do_not_hold_a_connection() -> None:
@@ -112,7 +187,7 @@ def test_between_requests_and_within_a_body_the_clock_stands_still() -> None:
         writer.write(WHOLE)
         assert (await answer(reader))[0] == 204
         await asyncio.sleep(0.7)
-        writer.write(b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 4000\r\n\r\n")
+        writer.write(b"POST /reads HTTP/1.1\r\nhost: here\r\ncontent-length: 4000\r\n\r\n")
         for _ in range(4):
             await asyncio.sleep(0.2)
             writer.write(b"x" * 1000)
