@@ -6,7 +6,8 @@
   of two workers took up to 58, and requests stood in its line while the other idled.
 - Each worker tells in a page that all share how many connections it has. Who has more than another
   lets a connection wait for a moment, so that the other takes it.
-- A worker that is gone, or does not answer, costs a connection no more than PATIENCE_S.
+- A worker that is gone, or does not answer, costs no more than PATIENCE_S before a connection is
+  taken all the same; then before two, four and so on, until it takes one itself.
 
 Reads nothing of ours; `EvenLoop` is named to uvicorn by `serve`.
 """
@@ -19,19 +20,22 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import uvloop
 
-VARIABLE = "SKIPWISE_CONNECTIONS"
+PAGE_VARIABLE = "SKIPWISE_CONNECTIONS"
 """Of the environment: the page's path."""
 _PAUSE_S, _PAUSES = 0.001, 5
 PATIENCE_S = _PAUSE_S * _PAUSES
+_AT_ONCE = 64
+"""Connections that are taken together at most."""
 _RETRY_S = 1.0
 """After an error in taking a connection, as of no file handles being left."""
-_NOBODY = -1
+_NOBODY = np.iinfo(np.int64).min
 _BYTES = 8
 
 
@@ -96,7 +100,7 @@ class Door:
         counts: Counts,
     ) -> None:
         self._loop, self._factory, self._socket, self._counts = loop, factory, listening, counts
-        self._passed = 0
+        self._passed, self._at_once = 0, 1
         self._open = True
         self._taking: set[asyncio.Task[None]] = set()
         self._waits = select.poll()
@@ -123,7 +127,7 @@ class Door:
 
     def _look_again(self) -> None:
         if self._open and not self._waits.poll(0):
-            self._passed = 0  # another has taken it
+            self._passed, self._at_once = 0, 1  # another has taken it
         self._watch()
 
     def _knocked(self) -> None:
@@ -131,46 +135,69 @@ class Door:
             self._passed += 1
             self._pause(_PAUSE_S)
             return
+        waited = self._passed == _PAUSES
+        self._at_once = min(2 * self._at_once, 2 * _AT_ONCE) if waited else 1
         self._passed = 0
+        for _ in range(max(self._at_once // 2, 1)):
+            if not self._took_one():
+                return
+
+    def _took_one(self) -> bool:
         try:
             connection, _ = self._socket.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            return
+            return False
         except OSError:
             self._pause(_RETRY_S)
-            return
-        self._counts.add(1)
-        task = self._loop.create_task(self._take(connection))
+            return False
+        task = self._loop.create_task(self._take(connection, _Place(self._counts)))
         self._taking.add(task)
         task.add_done_callback(self._taking.discard)
+        return True
 
-    async def _take(self, connection: socket.socket) -> None:
-        connection.setblocking(False)
+    async def _take(self, connection: socket.socket, place: "_Place") -> None:
         try:
-            await self._loop.connect_accepted_socket(self._counted, connection)
-        except OSError:
-            self._counts.add(-1)
+            connection.setblocking(False)
+            await self._loop.connect_accepted_socket(partial(self._counted, place), connection)
+        except BaseException as problem:
+            place.leave()
+            connection.close()
+            if not isinstance(problem, OSError):
+                raise
 
-    def _counted(self) -> asyncio.BaseProtocol:
+    def _counted(self, place: "_Place") -> asyncio.BaseProtocol:
         """Make a protocol that is counted until its connection is lost."""
         protocol = self._factory()
         lost = protocol.connection_lost
 
         def connection_lost(problem: Exception | None) -> None:
-            self._counts.add(-1)
+            place.leave()
             lost(problem)
 
-        protocol.connection_lost = connection_lost  # type: ignore[assignment]
+        protocol.connection_lost = connection_lost  # type: ignore[method-assign]
         return protocol
+
+
+class _Place:
+    """One connection among those of a worker: counted from now on, until it leaves."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._counts: Counts | None = counts
+        counts.add(1)
+
+    def leave(self) -> None:
+        if self._counts is not None:
+            self._counts.add(-1)
+            self._counts = None
 
 
 class EvenLoop(uvloop.Loop):
     """A loop whose servers share connections out with those of other processes."""
 
     async def create_server(self, protocol_factory: Any, *where: Any, **options: Any) -> Any:
-        """Listen as any loop does; through a `Door` where the socket is shared."""
-        page, listening = os.environ.get(VARIABLE), options.get("sock")
-        if page is None or listening is None:
+        """Listen as any loop does; through a `Door` where a socket without TLS is shared."""
+        page, listening = os.environ.get(PAGE_VARIABLE), options.get("sock")
+        if page is None or listening is None or options.get("ssl"):
             return await super().create_server(protocol_factory, *where, **options)
         listening.setblocking(False)
         listening.listen(options.get("backlog", socket.SOMAXCONN))
