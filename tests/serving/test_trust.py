@@ -12,10 +12,11 @@ import torch
 
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
+from skipwise.model.score import Reward, ScoreWeights, save_score_weights
 from skipwise.serving.engine import Engine
 from skipwise.serving.negatives import NegativeSettings, standing
 from skipwise.serving.opening import open_engine, prepare_state
-from skipwise.serving.serve import Service, ServiceSettings
+from skipwise.serving.serve import Service, ServiceSettings, begin_with
 from skipwise.serving.state.sqlite import SqliteStore
 from skipwise.serving.state.store import StateSettings
 from skipwise.serving.trust import Keys, RateLimit, add_key, check_reach
@@ -135,6 +136,23 @@ def engine(small_run: TrainedRun, small_dataset: Dataset, sqlite_store: SqliteSt
     torch.set_num_threads(1)
     prepare_state(small_run.path, small_dataset.path, sqlite_store, StateSettings())
     return open_engine(small_run.path, small_dataset.path, sqlite_store)
+
+
+NONE = dict.fromkeys(ScoreWeights().rewards, Reward(power=0.0))
+
+
+def test_weights_to_begin_with_must_order_something(engine: Engine, tmp_path: Path) -> None:
+    file = tmp_path / "weights.json"
+    save_score_weights(
+        file, ScoreWeights(watch_power=0.0, glance_power=0.0, negative_power=0.0, **NONE)
+    )
+    before = engine.score()
+    with pytest.raises(SettingError, match="nothing can be ordered"):
+        begin_with(engine, file)
+    assert engine.score() == before
+    save_score_weights(file, ScoreWeights(watch_power=0.0, glance_power=2.0))
+    begin_with(engine, file)
+    assert engine.score()[1]["glance_power"] == 2.0
 
 
 def flood(viewers: int, each: int, target: str) -> list[LateOutcome]:

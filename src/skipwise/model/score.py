@@ -11,7 +11,7 @@ Reads `settings` and `storage`; is read by evaluation and serving. No torch.
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,25 @@ class ScoreWeights:
         """The reward of each good outcome, by objective."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Reward)}
+
+
+def orders(weights: ScoreWeights, objectives: Iterable[str]) -> bool:
+    """Return whether a model of such objectives, and of watch time, can order anything by weights.
+
+    Objectives without a say need not be there: only what is predicted counts.
+
+    >>> orders(ScoreWeights(), ["glance"])
+    True
+    >>> orders(ScoreWeights(watch_power=0.0), ["glance"])
+    True
+    >>> orders(ScoreWeights(watch_power=0.0), [])
+    False
+    """
+    try:
+        fused_score({name: np.zeros(1) for name in objectives}, np.zeros(1), weights)
+    except SettingError:
+        return False
+    return True
 
 
 def fused_score(

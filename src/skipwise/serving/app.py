@@ -207,7 +207,7 @@ async def post_models(call: Call) -> ModelDocument:
     """Swap, try out on some viewers, or go back."""
     body: ModelChange = call.body
     models = call.worker.engine.models
-    check_change(call.worker.engine, body)
+    await asyncio.to_thread(check_change, call.worker.engine, body)
     await asyncio.to_thread(models.change, body.action, body.run, body.share)
     return _models(call)
 

@@ -9,11 +9,9 @@ import datetime as dt
 from collections.abc import Sequence
 
 import msgspec
-import numpy as np
 
-from skipwise.errors import SettingError
 from skipwise.features.known import clock_day_of
-from skipwise.model.score import ScoreWeights, fused_score
+from skipwise.model.score import ScoreWeights, orders
 from skipwise.serving.engine import Engine
 from skipwise.serving.intake import day_of
 from skipwise.serving.refusal import wrong
@@ -79,16 +77,13 @@ def check_score(engine: Engine, weights: ScoreWeightsBody) -> None:
     """
     changed = apply_settings(ScoreWeights(), msgspec.to_builtins(weights))
     for model in engine.models.every():
-        chances = {name: np.zeros(1) for name in model.run.description["objectives"]}
-        try:
-            fused_score(chances, np.zeros(1), changed)
-        except SettingError:
+        if not orders(changed, model.run.description["objectives"]):
             raise wrong(
                 "body",
                 msgspec.to_builtins(weights),
                 f"weights with a power above 0 for something that {model.name} predicts",
                 "Raise one of the powers.",
-            ) from None
+            )
 
 
 def check_change(engine: Engine, change: ModelChange) -> None:

@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 
 from skipwise.errors import SettingError
 from skipwise.experiments.definition import read_definition
-from skipwise.model.score import load_score_weights
+from skipwise.model.score import load_score_weights, orders
 from skipwise.progress import SILENT, Progress
 from skipwise.serving import door
 from skipwise.serving.app import build_app
@@ -116,13 +116,13 @@ def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: No
     with progress.task("models", total=None, unit=""):
         engine = _engine(service, store)  # or say why not
     if service.weights is not None:
-        engine.set_score(settings_to_dict(load_score_weights(service.weights)))
+        begin_with(engine, service.weights)
     store.close()
     os.environ[_VARIABLE] = json.dumps(_as_values(service))
     with tempfile.TemporaryDirectory(prefix="skipwise-workers-") as folder:
         if service.workers > 1:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-            os.environ[door.VARIABLE] = str(Path(folder) / "connections")
+            os.environ[door.PAGE_VARIABLE] = str(Path(folder) / "connections")
             # room also for those who take over before the others have gone
             door.Counts.make(Path(folder) / "connections", 2 * service.workers)
         if service.port:
@@ -142,6 +142,22 @@ def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: No
             timeout_graceful_shutdown=_DRAIN_S,
             timeout_keep_alive=75,
         )
+
+
+def begin_with(engine: Engine, file: Path) -> None:
+    """Order by the weights of a file from now on.
+
+    Raises:
+        SettingError: It is no file of weights, or nothing could be ordered by them.
+    """
+    weights = load_score_weights(file)
+    for model in engine.models.every():
+        if not orders(weights, model.run.description["objectives"]):
+            raise SettingError(
+                f"{file}: no power above 0 is of anything that {model.name} predicts, so nothing "
+                "can be ordered. Raise one of the powers."
+            )
+    engine.set_score(settings_to_dict(weights))
 
 
 def worker_app() -> Starlette:
