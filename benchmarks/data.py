@@ -4,7 +4,8 @@ Simulated worlds of 1, 5, 20 and 100 million events (SIZES=1,20 chooses others),
 with two threads, and of 0.1 million on both engines. Each preparation runs in a process of its own;
 seconds of the wall and of the processors, peak memory of the process, bytes written. Writes
 `out/data.json` and `out/data.png`, the growth. 100 million events take 85 GB of disk on the way;
-COUNTED=glance,effective counts two outcomes in place of all and takes 58.
+COUNTED=glance,effective counts two outcomes in place of all and takes 58. SCRATCH names the folder
+they go to.
 """
 
 import json

@@ -5,6 +5,7 @@
 - Simulated worlds, simulated and prepared; then `skipwise train` as it is typed, one pass.
 - Counted is what only that process holds (RssAnon of /proc, every 5 ms), libraries and all, from
   its start to its end, so against all lines of the formula.
+- SCRATCH names the folder for logs and runs.
 
 Is read by `growth`.
 """

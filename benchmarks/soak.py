@@ -19,7 +19,7 @@ from benchmarks.service import made, memory_mib, served
 
 SECONDS = int(os.environ.get("SECONDS", "600"))
 VIEWERS, SLATE = 25, 20
-FULL = 1000
+EVENTS_UNTIL_FULL = 1000
 """Events of a viewer after which as much is held as ever: `state.keep_events`, `keep_sums`."""
 MORE_AT_MOST = 0.03
 
@@ -66,7 +66,7 @@ def main() -> None:
         f"{VIEWERS} viewers, {by_second_third} events of each by the second third; second third "
         f"{middle:.1f} MiB, last third {last:.1f} MiB: {last / middle - 1:+.1%}"
     )
-    sys.exit(by_second_third < FULL or last > (1 + MORE_AT_MOST) * middle)
+    sys.exit(by_second_third < EVENTS_UNTIL_FULL or last > (1 + MORE_AT_MOST) * middle)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ def fuzzed(
         with plugin("capturemanager").global_and_fixture_disabled():
             lines = [f"{number:8,} {way}" for way, number in SENT.items()]
             lines += [f"{SENT.total():8,} cases in all"]
-            plugin("terminalreporter").write_line("\n".join(["", *lines]))
+            if reporter := plugin("terminalreporter"):  # not in a worker of several
+                reporter.write_line("\n".join(["", *lines]))
 
 
 @pytest.fixture(scope="module")
