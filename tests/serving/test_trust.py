@@ -5,6 +5,7 @@ import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def engine(small_run: TrainedRun, small_dataset: Dataset, sqlite_store: SqliteSt
     return open_engine(small_run.path, small_dataset.path, sqlite_store)
 
 
-NONE = dict.fromkeys(ScoreWeights().rewards, Reward(power=0.0))
+NONE: dict[str, Any] = dict.fromkeys(ScoreWeights().rewards, Reward(power=0.0))
 
 
 def test_weights_to_begin_with_must_order_something(engine: Engine, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ class Door:
             place.leave()
             lost(problem)
 
-        protocol.connection_lost = connection_lost  # type: ignore[method-assign]
+        protocol.connection_lost = connection_lost  # type: ignore[method-assign, assignment]
         return protocol
 
 
