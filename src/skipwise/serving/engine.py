@@ -159,9 +159,8 @@ class Engine:
         Raises:
             StateError: The state is out of reach.
         """
-        held = self.store.forget(viewer_id)
+        held = self.store.forget(viewer_id, pack_line(ViewerForgotten(viewer_id)))
         self._last_known.pop(viewer_id, None)
-        self.store.put("forgotten", b"", pack_line(ViewerForgotten(viewer_id)))
         return held
 
     def post(self, videos: Sequence[VideoFacts]) -> None:

@@ -7,6 +7,8 @@
 - Stays: sums over everybody, in which no viewer can be told; the line that tells other processes
   whom to forget, as long as the log; digests of event ids, so that an event sent again is none,
   and of whom an experiment has met: forgotten, they are out of it.
+- What a viewer sends after that line is theirs anew: the past and the line change together, and
+  only lines before it are erased.
 - Counts of a line that was erased before another process had read it, or before a snapshot was
   written, are in one process and not in another, or not after a restart: a viewer's newest views.
 
@@ -15,7 +17,7 @@ Reads `engine`, `state` and `world`; is read by `app`.
 
 from skipwise.serving.engine import Engine
 from skipwise.serving.state.store import START, Store
-from skipwise.serving.world import Amended, Exposed, Line, Viewed, read_line
+from skipwise.serving.world import Amended, Exposed, Line, Viewed, ViewerForgotten, read_line
 
 
 def forget(engine: Engine, viewer_id: str) -> bool:
@@ -30,25 +32,34 @@ def forget(engine: Engine, viewer_id: str) -> bool:
 
 
 def erase(store: Store, viewer_id: str) -> int:
-    """Erase what the log says of a viewer; reads all of it. Returns how many lines it was.
+    """Erase what the log says of a viewer before the newest line that says they are forgotten.
+
+    Reads all of the log.
+
+    Returns:
+        How many lines it was; none for who was not forgotten.
 
     Raises:
         StateError: The state is out of reach.
         StorageError: The disk is full.
     """
-    named, cursor, until, erased = viewer_id.encode(), START, store.end(), 0
+    named, cursor, until = viewer_id.encode(), START, store.end()
+    before: list[str] = []
+    since: list[str] = []
     while cursor != until and (lines := store.follow(cursor)):
-        found = []
-        for line in lines:
-            cursor = line.cursor
-            if named in line.payload and viewer_of(read_line(line.payload)) == viewer_id:
-                found.append(cursor)
+        for logged in lines:
+            cursor = logged.cursor
+            if named in logged.payload:
+                line = read_line(logged.payload)
+                if line == ViewerForgotten(viewer_id):
+                    before, since = before + since, []
+                elif viewer_of(line) == viewer_id:
+                    since.append(cursor)
             if cursor == until:
                 break
-        if found:
-            store.erase(found)
-        erased += len(found)
-    return erased
+    if before:
+        store.erase(before)
+    return len(before)
 
 
 def viewer_of(line: Line) -> str | None:

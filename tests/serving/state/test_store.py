@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from skipwise.errors import SettingError
+from skipwise.serving.state.redis import RedisStore
 from skipwise.serving.state.store import START, Entry, StateSettings, Store, open_store
+from tests.serving.conftest import RedisServer
 
-NOW_S = 1_700_000_000
+NOW_S, LATER_S = 1_700_000_000, 4_000_000_000
 
 
 def appended(_viewer: str, before: bytes | None, items: Sequence[Any]) -> tuple[bytes, list[bytes]]:
@@ -91,6 +93,8 @@ def test_a_viewer_is_forgotten(store: Store) -> None:
     assert store.forget("v")
     assert not store.forget("v")
     assert (store.read("v"), store.read("w"), store.num_viewers()) == (None, b"2", 1)
+    assert store.forget("w", b"w is forgotten")
+    assert payloads(store) == [b"w is forgotten"]
 
 
 def test_lines_are_erased_and_their_ids_stay_known(store: Store) -> None:
@@ -104,8 +108,45 @@ def test_lines_are_erased_and_their_ids_stay_known(store: Store) -> None:
     assert [line for line in payloads(store) if line] == [b"c", b"score changed"]
     assert store.begin() == first, "or who has read so far would take the log for cut"
     assert store.commit([entry("a"), entry("d")], appended) == [False, True]
-    store.prune(StateSettings(), 4_000_000_000, store.end())
-    assert store.begin() in {START, store.end()}
+
+
+def test_the_log_begins_after_the_last_cut_and_ends_at_what_was_last_erased(store: Store) -> None:
+    store.commit([entry(name) for name in "abcdef"], appended)
+    a, b, c, d, _, f = [line.cursor for line in store.follow(START)]
+    store.erase([b, c, f])
+    store.prune(StateSettings(), LATER_S, a)
+    assert place(a) < place(store.begin()) <= place(b), "who has read up to b or c lost nothing"
+    assert store.end() == f, "or who has read it would take the log for another's"
+    store.prune(StateSettings(), LATER_S, START)
+    assert place(a) < place(store.begin()) <= place(b)
+    store.prune(StateSettings(), LATER_S, c)
+    assert place(c) < place(store.begin()) <= place(d)
+    store.prune(StateSettings(), LATER_S, a)
+    assert place(store.begin()) > place(c), "it never goes back"
+
+
+def test_a_cut_while_lines_are_erased_is_not_undone(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = RedisStore(redis_server.url), RedisStore(redis_server.url)
+    store.redis.flushall()
+    store.commit([entry(name) for name in "abcd"], appended)
+    a, b, c, _ = [line.cursor for line in store.follow(START)]
+
+    def read_before_the_cut() -> str:
+        found = RedisStore.begin(store)
+        other.prune(StateSettings(), LATER_S, b)
+        return found
+
+    monkeypatch.setattr(store, "begin", read_before_the_cut)
+    store.erase([c])
+    assert place(other.begin()) > place(b) > place(a)
+    store.close()
+    other.close()
+
+
+def place(cursor: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in cursor.split("-"))
 
 
 def test_the_longest_untouched_and_the_expired_go_first(store: Store) -> None:

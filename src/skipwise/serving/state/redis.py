@@ -80,10 +80,12 @@ class RedisStore:
             found: bytes | None = self.redis.get(_viewer(viewer_id))
             return found
 
-    def forget(self, viewer_id: str) -> bool:
+    def forget(self, viewer_id: str, notice: bytes | None = None) -> bool:
         """Delete a viewer's bytes."""
         with self._told(), self.redis.pipeline() as pipe:
             pipe.delete(_viewer(viewer_id)).zrem(TOUCHED, viewer_id)
+            if notice is not None:
+                pipe.xadd(LOG, {"p": notice})
             return bool(pipe.execute()[0])
 
     def load(self, viewers: Sequence[tuple[str, bytes]], now_s: int) -> None:
@@ -105,21 +107,24 @@ class RedisStore:
     def end(self) -> str:
         """Return the newest cursor."""
         with self._told():
-            lines = self.redis.xrevrange(LOG, count=1)
-            return lines[0][0].decode() if lines else START
+            if not self.redis.exists(LOG):
+                return START
+            newest: bytes = self.redis.xinfo_stream(LOG)["last-generated-id"]
+            return newest.decode()  # also where that line was erased
 
     def begin(self) -> str:
         """Return the oldest cursor."""
         with self._told(), self.redis.pipeline() as pipe:
-            lines, erased = pipe.xrange(LOG, count=1).get(BEGIN).execute()
-            return str((erased or (lines[0][0] if lines else START.encode())).decode())
+            lines, noted = pipe.xrange(LOG, count=1).get(BEGIN).execute()
+        found: bytes | None = noted or (lines[0][0] if lines else None)
+        return self.end() if found is None else found.decode()
 
     def erase(self, cursors: Sequence[str]) -> None:
         """Delete lines of the stream, remembering where it began."""
         begin = self.begin()
         with self._told(), self.redis.pipeline() as pipe:
             if cursors:
-                pipe.xdel(LOG, *cursors).set(BEGIN, begin)
+                pipe.set(BEGIN, begin, nx=True).xdel(LOG, *cursors)  # a cut meanwhile has set it
                 pipe.execute()
 
     def get(self, name: str) -> Document | None:
@@ -164,8 +169,7 @@ class RedisStore:
                 kept_ms, place = (int(part) for part in keep_after.split("-"))
                 past_days_ms = (now_s - settings.log_days * 86_400) * 1000
                 first = f"{kept_ms}-{place + 1}" if kept_ms < past_days_ms else f"{past_days_ms}-0"
-                if self.redis.xtrim(LOG, minid=first, approximate=False):
-                    self.redis.delete(BEGIN)
+                self._cut(first)
         return gone
 
     def num_viewers(self) -> int:
@@ -216,6 +220,17 @@ class RedisStore:
         pipe.execute()
         return new
 
+    def _cut(self, first: str) -> None:
+        """Drop lines before a place and note that the log begins there; never goes back."""
+
+        def cut(pipe: Any) -> None:
+            begin = self.begin()
+            pipe.multi()
+            if _place(first) > _place(begin):
+                pipe.xtrim(LOG, minid=first, approximate=False).set(BEGIN, first)
+
+        self.redis.transaction(cut, BEGIN)
+
     def _drop(self, viewers: Sequence[bytes]) -> int:
         with self.redis.pipeline() as pipe:
             pipe.delete(*(_PREFIX + b"viewer:" + viewer for viewer in viewers))
@@ -264,3 +279,7 @@ class RedisStore:
 
 def _viewer(viewer_id: str) -> bytes:
     return _PREFIX + b"viewer:" + viewer_id.encode()
+
+
+def _place(cursor: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in cursor.split("-"))

@@ -2,6 +2,7 @@
 
 - WAL with `synchronous=FULL`: a commit returns when it is on disk. Readers never wait for writers.
 - One connection per thread; SQLite's own lock keeps processes apart.
+- What is deleted or replaced is overwritten in the file (`secure_delete`), whoever does it.
 
 Answers `store.Store`.
 """
@@ -66,10 +67,12 @@ class SqliteStore:
     def commit(self, entries: Sequence[Entry], update: Update) -> list[bool]:
         """Keep entries in one transaction."""
         with self._transaction() as connection:
-            new = self._insert_ids(connection, entries)
+            keys = [digest(entry.id) for entry in entries]
+            new = _are_new(connection, keys)
+            lines: dict[int, bytes] = {}
             by_viewer: dict[str, list[int]] = {}
             for place, entry in enumerate(entries):
-                if new[place] is not None:
+                if new[place]:
                     by_viewer.setdefault(entry.viewer_id, []).append(place)
             now_s = int(time.time())
             for viewer_id, places in by_viewer.items():
@@ -84,14 +87,13 @@ class SqliteStore:
                         "past = excluded.past, touched_s = excluded.touched_s",
                         (viewer_id, past, now_s),
                     )
-                connection.executemany(
-                    "update log set payload = ? where seq = ?",
-                    [
-                        (payload, new[place])
-                        for place, payload in zip(places, payloads, strict=True)
-                    ],
-                )
-        return [seq is not None for seq in new]
+                lines.update(zip(places, payloads, strict=True))
+            # at once, not empty first: a line that grows moves others, and their copies stay behind
+            connection.executemany(
+                "insert into log (id, at_s, payload) values (?, ?, ?)",
+                [(keys[place], now_s, lines[place]) for place in sorted(lines)],
+            )
+        return new
 
     def read(self, viewer_id: str) -> bytes | None:
         """Return a viewer's bytes."""
@@ -103,9 +105,11 @@ class SqliteStore:
             )
             return row[0] if row else None
 
-    def forget(self, viewer_id: str) -> bool:
+    def forget(self, viewer_id: str, notice: bytes | None = None) -> bool:
         """Delete a viewer's bytes."""
-        with self._overwriting() as connection:
+        with self._out_of_the_log() as connection:
+            if notice is not None:
+                _log(connection, notice)
             return connection.execute("delete from viewers where id = ?", (viewer_id,)).rowcount > 0
 
     def load(self, viewers: Sequence[tuple[str, bytes]], now_s: int) -> None:
@@ -139,7 +143,7 @@ class SqliteStore:
 
     def erase(self, cursors: Sequence[str]) -> None:
         """Empty lines of the log."""
-        with self._overwriting() as connection:
+        with self._out_of_the_log() as connection:
             connection.executemany(
                 "update log set payload = x'' where seq = ?", [(int(each),) for each in cursors]
             )
@@ -212,27 +216,18 @@ class SqliteStore:
         self._all.clear()
         self._of_thread = threading.local()
 
-    def _insert_ids(
-        self, connection: sqlite3.Connection, entries: Sequence[Entry]
-    ) -> list[int | None]:
-        """Take the ids not held yet; returns the line of each, None where it was held."""
-        now_s, new = int(time.time()), []
-        for entry in entries:
-            found = connection.execute(
-                "insert into log (id, at_s, payload) values (?, ?, x'') "
-                "on conflict (id) do nothing returning seq",
-                (digest(entry.id), now_s),
-            ).fetchone()
-            new.append(found[0] if found else None)
-        return new
-
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._of_thread, "connection", None)
         if connection is None:
             connection = sqlite3.connect(
                 self.path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False
             )
-            for pragma in ("journal_mode = wal", "synchronous = full", "cache_size = -65536"):
+            for pragma in (
+                "journal_mode = wal",
+                "synchronous = full",
+                "cache_size = -65536",
+                "secure_delete = on",
+            ):
                 connection.execute(f"pragma {pragma}")
             self._of_thread.connection = connection
             self._all.append(connection)
@@ -253,16 +248,10 @@ class SqliteStore:
                 raise
 
     @contextlib.contextmanager
-    def _overwriting(self) -> Iterator[sqlite3.Connection]:
-        """A transaction whose deletions leave nothing in the file; in its log as soon as may be."""
-        with self._told():
-            self._connection().execute("pragma secure_delete = on")
-        try:
-            with self._transaction() as connection:
-                yield connection
-        finally:
-            with self._told():
-                self._connection().execute("pragma secure_delete = off")
+    def _out_of_the_log(self) -> Iterator[sqlite3.Connection]:
+        """A transaction whose deletions leave nothing in the WAL either, as soon as may be."""
+        with self._transaction() as connection:
+            yield connection
         with self._told():
             connection = self._connection()
             connection.execute("pragma busy_timeout = 0")  # who reads the old pages may go on
@@ -303,6 +292,17 @@ class SqliteStore:
         )
 
 
+def _are_new(connection: sqlite3.Connection, keys: Sequence[bytes]) -> list[bool]:
+    """Return for each id whether it is neither held nor one of those before it."""
+    seen: set[bytes] = set()
+    new = []
+    for key in keys:
+        held = connection.execute("select 1 from log where id = ?", (key,)).fetchone()
+        new.append(held is None and key not in seen)
+        seen.add(key)
+    return new
+
+
 def _put(connection: sqlite3.Connection, name: str, value: bytes, notice: bytes | None) -> int:
     (version,) = connection.execute(
         "insert into documents values (?, 1, ?) on conflict (name) do update set "
@@ -310,10 +310,12 @@ def _put(connection: sqlite3.Connection, name: str, value: bytes, notice: bytes 
         (name, value),
     ).fetchone()
     if notice is not None:
-        connection.execute(
-            "insert into log (at_s, payload) values (?, ?)", (int(time.time()), notice)
-        )
+        _log(connection, notice)
     return int(version)
+
+
+def _log(connection: sqlite3.Connection, notice: bytes) -> None:
+    connection.execute("insert into log (at_s, payload) values (?, ?)", (int(time.time()), notice))
 
 
 def digest(entry_id: str) -> bytes:

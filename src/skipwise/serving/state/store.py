@@ -89,8 +89,8 @@ class Store(Protocol):
     def read(self, viewer_id: str) -> bytes | None:
         """Return a viewer's bytes."""
 
-    def forget(self, viewer_id: str) -> bool:
-        """Delete a viewer's bytes; returns whether there were any."""
+    def forget(self, viewer_id: str, notice: bytes | None = None) -> bool:
+        """Delete a viewer's bytes, with a line of the log that tells others; were there any?"""
 
     def load(self, viewers: Sequence[tuple[str, bytes]], now_s: int) -> None:
         """Write many viewers' bytes at once, as seeding does."""
@@ -99,10 +99,13 @@ class Store(Protocol):
         """Return what was logged after a cursor, oldest first."""
 
     def end(self) -> str:
-        """Return the cursor of the newest line, `START` where there is none."""
+        """Return the cursor of the newest line, also of an erased one; `START` where none is."""
 
     def begin(self) -> str:
-        """Return the cursor of the oldest line, also of an erased one; `START` where none is."""
+        """Return where the log begins: after the last cut, at the oldest line, erased or not.
+
+        `START` where nothing has been logged.
+        """
 
     def erase(self, cursors: Sequence[str]) -> None:
         """Take what these lines of the log say; their ids stay known."""
