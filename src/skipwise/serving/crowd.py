@@ -8,19 +8,19 @@
 - Thresholds have day-start semantics: what became known today counts from tomorrow on.
 - Codes are this process's own (`catalogue`); nothing here is stored under them.
 
-Reads `labels` and `rules`; is read by `intake`, `rows` and `snapshot`.
+Reads `labels`, `rules` and `watches`; is read by `intake`, `rows` and `snapshot`.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skipwise.labels.grid import NUM_BINS, grid_bin, rank_in_counts, shrunk_quantile
 from skipwise.serving.rules import Rules
+from skipwise.serving.watches import Codes, DayOfWatches
 
-Codes = NDArray[np.int64]
 Sums = NDArray[np.float64]
 
 RECENT_DAYS = 3
@@ -103,22 +103,6 @@ class Outcome:
     """-1 unknown."""
 
 
-@dataclass(slots=True)
-class DayOfWatches:
-    """Watches that became known on one day; one of each list per watch."""
-
-    video: list[int] = field(default_factory=list)
-    bucket: list[int] = field(default_factory=list)
-    bin: list[int] = field(default_factory=list)
-
-    def arrays(self) -> tuple[Codes, Codes, Codes]:
-        """Return videos, buckets and bins, (n,) each."""
-        video, bucket, place = (
-            np.array(values, dtype=np.int64) for values in (self.video, self.bucket, self.bin)
-        )
-        return video, bucket, place
-
-
 class Crowd:
     """The live state that is nobody's own."""
 
@@ -166,12 +150,9 @@ class Crowd:
     def watched(self, video: int, bucket: int, watch_bin: int, known_day: int) -> None:
         """Count a watch for the thresholds of the days after."""
         if known_day < self.day:
-            self._count(np.array([video]), np.array([bucket]), np.array([watch_bin]))
+            self._count(*(np.array([value]) for value in (video, bucket, watch_bin, 1)))
         if known_day >= self.day - RECENT_DAYS:
-            recent = self.recent[known_day]
-            recent.video.append(video)
-            recent.bucket.append(bucket)
-            recent.bin.append(watch_bin)
+            self.recent[known_day].add(video, bucket, watch_bin)
 
     def ask(self, video: Codes, author: Codes, topics_MT: Codes, clock_day: int) -> list[Sums]:
         """Read the sums of M candidates: three of (M, S), of video, author and topics."""
@@ -244,10 +225,10 @@ class Crowd:
         of_bucket = self.bucket_watches.copy()
         for day in range(max(state_day, self.day - RECENT_DAYS), self.day):
             if day in self.recent:
-                videos, buckets, bins = self.recent[day].arrays()
-                np.subtract.at(of_bucket, (buckets, bins), 1)
-                for place, code in enumerate(video):
-                    np.subtract.at(of_video[place], bins[videos == code], 1)
+                _, buckets, bins, counts = self.recent[day].counted()
+                np.subtract.at(of_bucket, (buckets, bins), counts)
+                place, bins, counts = self.recent[day].of(video)
+                np.subtract.at(of_video, (place, bins), counts)
         of_bucket[0] = 0
         return of_video, of_bucket[bucket]
 
@@ -255,16 +236,16 @@ class Crowd:
         """Let everything known before a day count."""
         for known_day in sorted(self.recent):
             if self.day <= known_day < day:
-                self._count(*self.recent[known_day].arrays())
+                self._count(*self.recent[known_day].counted())
         self.day = day
         self.cut_bucket[:] = -1
         for known_day in [known for known in self.recent if known < day - RECENT_DAYS]:
             del self.recent[known_day]
 
-    def _count(self, video: Codes, bucket: Codes, watch_bin: Codes) -> None:
+    def _count(self, video: Codes, bucket: Codes, watch_bin: Codes, count: Codes) -> None:
         """Count watches; thresholds of their videos, and of all of their buckets, are old then."""
-        np.add.at(self.watches, (video, watch_bin), 1)
-        np.add.at(self.bucket_watches, (bucket, watch_bin), 1)
+        np.add.at(self.watches, (video, watch_bin), count)
+        np.add.at(self.bucket_watches, (bucket, watch_bin), count)
         self.cut_bucket[video] = -1
         for each in np.unique(bucket):
             if each:  # of the bucket 0, of no known duration, nothing is read

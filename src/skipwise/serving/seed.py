@@ -175,11 +175,10 @@ def _fill_crowd(world: World, rows: _Rows) -> None:
     old = watched & (known_day < crowd.day)
     np.add.at(crowd.watches, (video[old], bins[old]), 1)
     np.add.at(crowd.bucket_watches, (bucket[old], bins[old]), 1)
-    for place in np.flatnonzero(watched & ~old).tolist():
-        recent = crowd.recent[int(known_day[place])]
-        recent.video.append(int(video[place]))
-        recent.bucket.append(int(bucket[place]))
-        recent.bin.append(int(bins[place]))
+    for day in np.unique(known_day[watched & ~old]).tolist():
+        here = np.flatnonzero(watched & (known_day == day))
+        once = np.ones(len(here), dtype=np.int64)
+        crowd.recent[day].add_all(video[here], bucket[here], bins[here], once)
 
 
 def _fill_popularity(world: World, rows: _Rows) -> None:

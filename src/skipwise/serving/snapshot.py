@@ -18,12 +18,13 @@ from safetensors.numpy import load, save
 
 from skipwise.errors import StateError
 from skipwise.serving.catalogue import VideoFacts
-from skipwise.serving.crowd import DayOfWatches, Tallies
+from skipwise.serving.crowd import Tallies
 from skipwise.serving.names import name_of
 from skipwise.serving.world import World
 
 WORLD_DOCUMENT = "world"
 Arrays = dict[str, NDArray[Any]]
+_RECENT = ("day", "name", "bucket", "bin", "count")
 
 
 def pack_world(world: World) -> bytes:
@@ -84,17 +85,7 @@ def restore_world(world: World, data: bytes) -> None:
     crowd.watches[catalogue.codes(arrays["watches.name"])] = arrays["watches.counts"]
     crowd.bucket_watches[:] = arrays["bucket_watches"]
     crowd.day = about["day"]
-    recent_codes = catalogue.codes(arrays["recent.name"]).tolist()
-    for day, code, bucket, place in zip(
-        arrays["recent.day"].tolist(),
-        recent_codes,
-        arrays["recent.bucket"].tolist(),
-        arrays["recent.bin"].tolist(),
-        strict=True,
-    ):
-        crowd.recent[day].video.append(code)
-        crowd.recent[day].bucket.append(bucket)
-        crowd.recent[day].bin.append(place)
+    _restore_recent(world, arrays)
     world.cursor = about["cursor"]
 
 
@@ -124,19 +115,25 @@ def _unpack(arrays: Arrays, part: str, tallies: Tallies, codes: NDArray[np.int64
 
 
 def _recent(world: World) -> Arrays:
-    days = sorted(world.crowd.recent.items())
-    parts: list[tuple[int, DayOfWatches]] = days
-    names = world.catalogue.name
-
-    def column(values: list[int]) -> NDArray[np.int64]:
-        return np.array(values, dtype=np.int64)
-
+    days = [(day, *watches.counted()) for day, watches in sorted(world.crowd.recent.items())]
+    columns = [
+        (np.full(len(video), day), world.catalogue.name[video], bucket, watch_bin, count)
+        for day, video, bucket, watch_bin, count in days
+    ]
+    nothing = (np.zeros(0, np.int64), np.zeros(0, np.uint64), *[np.zeros(0, np.int64)] * 3)
     return {
-        "recent.day": column([day for day, watches in parts for _ in watches.video]),
-        "recent.name": names[column([code for _, watches in parts for code in watches.video])],
-        "recent.bucket": column([value for _, watches in parts for value in watches.bucket]),
-        "recent.bin": column([value for _, watches in parts for value in watches.bin]),
+        f"recent.{part}": np.concatenate(arrays)
+        for part, *arrays in zip(_RECENT, nothing, *columns, strict=True)
     }
+
+
+def _restore_recent(world: World, arrays: Arrays) -> None:
+    day, name, bucket, watch_bin = (arrays[f"recent.{part}"] for part in _RECENT[:-1])
+    count = arrays.get("recent.count", np.ones(len(day), dtype=np.int64))  # once: one row a watch
+    video = world.catalogue.codes(name)
+    for each in np.unique(day).tolist():
+        here = day == each
+        world.crowd.recent[each].add_all(video[here], bucket[here], watch_bin[here], count[here])
 
 
 def _facts(world: World, code: int) -> VideoFacts:
