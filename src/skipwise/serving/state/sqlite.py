@@ -35,6 +35,8 @@ create table if not exists documents (name text primary key, version integer not
 not null);
 """
 _WAIT_S = 10.0
+_CACHE_KIB = 4096
+"""Pages that each connection holds; the system's own cache has the file too, and is not ours."""
 
 
 class SqliteStore:
@@ -225,7 +227,7 @@ class SqliteStore:
             for pragma in (
                 "journal_mode = wal",
                 "synchronous = full",
-                "cache_size = -65536",
+                f"cache_size = -{_CACHE_KIB}",
                 "secure_delete = on",
             ):
                 connection.execute(f"pragma {pragma}")
