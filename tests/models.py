@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from skipwise.features.dataset import Dataset
 from skipwise.features.stretches import Plan, plan_stretches, read_stretches
@@ -101,3 +102,10 @@ def stacked(predicted: RowPredictions) -> NDArray[np.float64]:
         [*predicted.logits.values(), np.log1p(predicted.expected_watch_s)],
         axis=1,
     )
+
+
+@torch.no_grad()
+def logits_of(model: Untrained, batch: Batch) -> Tensor:
+    """Return the logits of a batch as they are scored, (M, objectives)."""
+    predictions = model.model(batch).predictions
+    return torch.stack(list(predictions.logits.values()), 1)

@@ -1,0 +1,68 @@
+"""What is trained is what is scored: short forms of training give the plain ones' gradients."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+
+from skipwise.features.dataset import Dataset
+from skipwise.features.view import View
+from skipwise.model.batch import Batch
+from tests.models import LATE, LIVE, Untrained, logits_of, untrained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+VIEWS = [View(), LIVE, LATE]
+VIEW_NAMES = ["daily", "live", "late"]
+SHORT = "model.encoder.history_length=7"
+
+
+@pytest.mark.parametrize("words", [(), ("model.encoder.pair_biases=false",)])
+@pytest.mark.parametrize("view", VIEWS, ids=VIEW_NAMES)
+@pytest.mark.parametrize("in_rows", [False, True])
+def test_what_is_trained_is_what_is_scored_and_gradients_written_out_are_torchs(
+    small_dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    view: View,
+    in_rows: bool,
+    words: tuple[str, ...],
+) -> None:
+    """With some events hidden from everybody, and some without a time."""
+    if in_rows:
+        monkeypatch.setattr("skipwise.model.band.BLOCK_AT_LEAST", 4)
+        monkeypatch.setattr("skipwise.model.rows.BLOCK", 4)
+    model = untrained(small_dataset, SHORT, "model.encoder.blocks=2", *words)
+    batch = model.batch(view)
+    number = torch.arange(batch.token_valid.numel()).view_as(batch.token_valid)
+    batch = dataclasses.replace(
+        batch,
+        token_valid=batch.token_valid & (number % 5 > 0),
+        token_time_s=batch.token_time_s.masked_fill(number % 7 == 0, torch.nan),
+        candidate_time_s=batch.candidate_time_s.masked_fill(
+            torch.arange(len(batch.row)) % 11 == 0, torch.nan
+        ),
+    )
+    scored, by_hand = logits_of(model, batch), gradients(model, batch)
+    trained = torch.stack(list(model.model(batch).predictions.logits.values()), 1)
+    torch.testing.assert_close(trained, scored, rtol=1e-4, atol=1e-5)
+    for module in ("band", "encoder", "experts", "reader"):
+        monkeypatch.setattr(f"skipwise.model.{module}.written_out", lambda _: False)
+    by_torch = gradients(model, batch)
+    assert sum(float(gradient.abs().max()) > 0 for gradient in by_torch.values()) > 50
+    for name, gradient in by_torch.items():
+        spread = float(gradient.abs().max())
+        torch.testing.assert_close(by_hand[name], gradient, rtol=1e-3, atol=1e-4 * spread + 1e-7)
+
+
+def gradients(model: Untrained, batch: Batch) -> dict[str, Tensor]:
+    """Of a sum of all logits, each of them counting differently."""
+    model.model.zero_grad()
+    logits_MO = torch.stack(list(model.model(batch).predictions.logits.values()), 1)
+    counts = torch.linspace(-1, 1, logits_MO.numel()).view_as(logits_MO)
+    (logits_MO * counts).sum().backward()  # type: ignore[no-untyped-call]
+    return {
+        name: weights.grad.clone()
+        for name, weights in model.model.named_parameters()
+        if weights.grad is not None
+    }
