@@ -208,6 +208,33 @@ def test_shares_of_nothing_and_of_all_are_no_infinity() -> None:
     assert all(logit.isfinite().all() for logit in predictions(model).logits.values())
 
 
+@pytest.mark.parametrize(
+    ("relation", "watch"),
+    [*((relation, "curve") for relation in RELATIONS), ("messages", "seconds")],
+)
+def test_short_forms_of_training_have_the_gradient_of_the_plain_ones(
+    monkeypatch: pytest.MonkeyPatch, relation: Relation, watch: str
+) -> None:
+    """Of a sum in which every output counts differently, by every weight and both inputs."""
+    model = predictor(relation, watch=watch)
+    inputs = [values.requires_grad_() for values in features()]
+
+    def gradients() -> list[Tensor]:
+        found = model(*inputs, cuts())
+        outputs = torch.stack([*found.logits.values(), torch.log1p(found.expected_watch_s)])
+        counts = torch.linspace(-1, 1, outputs.numel()).view_as(outputs)
+        asked = [*inputs, *model.parameters()]
+        return list(torch.autograd.grad((outputs * counts).sum(), asked))
+
+    short = gradients()
+    for module in ("experts", "objectives"):
+        monkeypatch.setattr(f"skipwise.model.{module}.written_out", lambda _: False)
+    plain = gradients()
+    for found, expected in zip(short, plain, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert any(not torch.equal(*pair) for pair in zip(short, plain, strict=True)), "other sums"
+
+
 @pytest.mark.parametrize("relation", RELATIONS)
 def test_every_relation_learns(relation: Relation) -> None:
     """A few steps on labels that one input tells: every loss falls."""

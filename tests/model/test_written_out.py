@@ -46,7 +46,7 @@ def test_what_is_trained_is_what_is_scored_and_gradients_written_out_are_torchs(
     scored, by_hand = logits_of(model, batch), gradients(model, batch)
     trained = torch.stack(list(model.model(batch).predictions.logits.values()), 1)
     torch.testing.assert_close(trained, scored, rtol=1e-4, atol=1e-5)
-    for module in ("band", "encoder", "experts", "reader"):
+    for module in ("band", "encoder", "experts", "objectives", "reader"):
         monkeypatch.setattr(f"skipwise.model.{module}.written_out", lambda _: False)
     by_torch = gradients(model, batch)
     assert sum(float(gradient.abs().max()) > 0 for gradient in by_torch.values()) > 50

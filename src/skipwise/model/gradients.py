@@ -10,7 +10,7 @@
 - Only where a gradient is asked for, on a CPU, in one precision: `written_out`. Else the caller
   takes the plain form, which exports and autocast know.
 
-Is read by `experts`, `band`, `encoder` and `reader`. No I/O, no randomness.
+Is read by `experts`, `objectives`, `band`, `encoder` and `reader`. No I/O, no randomness.
 """
 
 from typing import Any, TypeGuard

@@ -25,6 +25,7 @@ from torch.nn import functional
 from skipwise.errors import SettingError
 from skipwise.model.curve import NUM_HAZARDS, WatchCurve, share_lost
 from skipwise.model.experts import MIXERS, GroupExperts, SharedFeatures
+from skipwise.model.gradients import written_out
 from skipwise.model.watch_heads import WATCH_HEADS
 from skipwise.settings import check_choice, check_setting
 
@@ -151,15 +152,15 @@ class Predictor(nn.Module):
             wide_MF: Counter features, which also reach every head directly.
             cuts: Where the curve is cut.
         """
-        if isinstance(features_MI, SharedFeatures) and not isinstance(self.mixer, GroupExperts):
+        mixer, messages = self.mixer, self.messages
+        if isinstance(features_MI, SharedFeatures) and not isinstance(mixer, GroupExperts):
             features_MI = features_MI.whole()
-        learns = torch.is_grad_enabled()
-        if learns and isinstance(self.mixer, GroupExperts) and self.messages is not None:
-            states_MOD = self.messages.of_mixtures(*self.mixer.parts(features_MI))
+        if written_out(features_MI) and isinstance(mixer, GroupExperts) and messages is not None:
+            states_MOD = messages.of_mixtures(*mixer.parts(features_MI))
         else:
-            states_MOD = self.mixer(features_MI)
-            if self.messages is not None:
-                states_MOD = self.messages(states_MOD)
+            states_MOD = mixer(features_MI)
+            if messages is not None:
+                states_MOD = messages(states_MOD)
         outputs = self._outputs_of(states_MOD, wide_MF)
         return self._predictions(outputs, cuts)
 
@@ -186,7 +187,7 @@ class Predictor(nn.Module):
         sizes = [head.out_features for head in heads]
         wide_PF = torch.cat([_linear(self.wide[name]).weight for name in self.towers])
         bias_P = torch.cat([head.bias for head in heads])
-        if torch.is_grad_enabled():  # one product: most of it zeros, but one pass over the states
+        if written_out(states_MOD):  # one product: most of it zeros, but one pass over the states
             weight_PL = torch.block_diag(*[head.weight for head in heads])  # type: ignore[no-untyped-call]
             direct_MP = functional.linear(wide_MF, wide_PF, bias_P)
             answers_MP = direct_MP + functional.linear(states_MOD.flatten(1), weight_PL)
