@@ -76,3 +76,12 @@ def test_its_gradient_is_that_of_finite_differences(places: Places) -> None:
         assert gradcheck(partial(attention, match_HL=None, places=places), inputs)
     else:
         assert gradcheck(partial(attention, places=places), [*inputs, match_HL])
+
+
+def test_matches_have_places_and_biases_or_neither() -> None:
+    query, key_value, lag_HF, step_HRS, match_HL = given(TABLE)
+    nowhere = replace(TABLE, matched_L=None)
+    with pytest.raises(AssertionError, match="places their biases"):
+        attention(query, key_value, lag_HF, step_HRS, None, TABLE)
+    with pytest.raises(AssertionError, match="need their places"):
+        attention(query, key_value, lag_HF, step_HRS, match_HL, nowhere)

@@ -59,12 +59,14 @@ def attention(
         key_value_BS2Hd: Keys, then values.
         lag_HF: Weights of `lag_FN`.
         step_HRS: Bias of each place by how many events are before a slot.
-        match_HL: Bias of each match.
+        match_HL: Bias of each match; None exactly where `matched_L` is.
         places: The rest.
 
     Returns:
         (B, C, Q, H, d + shared)
     """
+    both = (match_HL is None) == (places.matched_L is None)
+    assert both, "biases of matches need their places, and places their biases"  # noqa: S101
     read_HBQCd: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
         query_BCQHf, key_value_BS2Hd, lag_HF, step_HRS, match_HL, places
     )
@@ -102,7 +104,7 @@ class _Attention(torch.autograd.Function):
             torch.bmm(share_HBAS[head], value_BSHv[:, :, head], out=read_HBAv[head])
         ctx.save_for_backward(query_HBAf, key_BSHf, value_BSHv, share_HBAS)
         ctx.places, ctx.num_before, ctx.size = places, step_HRS.shape[1], size
-        ctx.said = query_BCQHf.shape[-1]
+        ctx.query_width = query_BCQHf.shape[-1]
         return read_HBAv.view(heads, num_rows, queries, slots, -1)[..., : size + shared]
 
     @staticmethod
@@ -129,7 +131,7 @@ class _Attention(torch.autograd.Function):
         back_HBQCS = back_HBAS.view(heads, num_rows, queries, slots, -1)
         back_HBCS = back_HBQCS.sum(2) if queries > 1 else back_HBQCS.squeeze(2)
         return (
-            back_query[..., : ctx.said].permute(1, 3, 2, 0, 4),
+            back_query[..., : ctx.query_width].permute(1, 3, 2, 0, 4),
             back_key_value,
             *_of_biases(back_HBCS, ctx.places, ctx.num_before),
             None,

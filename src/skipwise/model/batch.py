@@ -55,7 +55,11 @@ class VideoBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One batch of stretches and candidates; see the module header for the letters."""
+    """One batch of stretches and candidates; see the module header for the letters.
+
+    Raises:
+        ValueError: B, T or M is 0.
+    """
 
     videos: VideoBatch
     token_video: Tensor
@@ -90,6 +94,16 @@ class Batch:
     """(M,)"""
     row: NDArray[np.int64]
     """(M,) event rows."""
+
+    def __post_init__(self) -> None:
+        (num_stretches, num_events), num_candidates = self.token_video.shape, len(self.prefix)
+        if not min(num_stretches, num_events, num_candidates):
+            raise ValueError(
+                f"The batch has {num_candidates} candidates and {num_stretches} stretches of "
+                f"{num_events} events; it must have at least one of each. Leave out a batch "
+                "without candidates, and give stretches without events one of padding, as "
+                "`read_stretches` does."
+            )
 
 
 def to_batch(
