@@ -59,6 +59,15 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], byt
     return int(lines[0].split()[1]), headers, body
 
 
+async def drip(writer: asyncio.StreamWriter, drop: bytes, until: asyncio.Future[Any]) -> None:
+    """Send a drop ten times a second until something is done, or the connection is gone."""
+    with contextlib.suppress(ConnectionError):
+        while not until.done():
+            writer.write(drop)
+            await writer.drain()
+            await asyncio.sleep(0.1)
+
+
 @pytest.mark.parametrize("begun", [b"GET / HT", b"\r\n", WHOLE[:-2]])
 def test_a_head_that_does_not_end_is_refused_in_time(begun: bytes) -> None:
     async def slowly(connection: Connection) -> None:
@@ -106,11 +115,7 @@ def test_a_body_that_drips_after_its_answer_does_not_hold_a_connection(begun: by
         writer.write(begun)
         assert (await answer(reader))[0] == 204
         ended = asyncio.ensure_future(reader.read())
-        with contextlib.suppress(ConnectionError):
-            while not ended.done():
-                writer.write(b"a")
-                await writer.drain()
-                await asyncio.sleep(0.1)
+        await drip(writer, b"a", ended)
         with contextlib.suppress(ConnectionError):
             assert await ended == b""
 
@@ -155,11 +160,7 @@ def test_bytes_that_drip_do_not_hold_a_connection() -> None:
         reader, writer = connection
         reading = asyncio.ensure_future(answer(reader))
         writer.write(b"GET / HTTP/1.1\r\n")
-        with contextlib.suppress(ConnectionError):
-            while not reading.done():
-                writer.write(b"a: b\r\n")
-                await writer.drain()
-                await asyncio.sleep(0.1)
+        await drip(writer, b"a: b\r\n", reading)
         assert (await reading)[0] == 408
 
     tried(dripping)
