@@ -1,4 +1,6 @@
-"""Does memory stay flat? `make soak`: ten minutes of feeds, ranks and events (SECONDS=n: others).
+"""Does memory stay flat? `make soak`: ten minutes of feeds, ranks and events.
+
+`SECONDS=n` takes others, `STATE=redis` another state than SQLite.
 
 So few viewers watch so much that by the second third all that is bounded is full: what each has
 watched, its sums, and what is encoded of it. With many, memory grows for hours by what is held of
@@ -15,9 +17,10 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-from benchmarks.service import made, memory_mib, served
+from benchmarks.service import made, memory_mib, served, state_of
 
 SECONDS = int(os.environ.get("SECONDS", "600"))
+STATE = os.environ.get("STATE", "sqlite")
 VIEWERS, SLATE = 25, 20
 EVENTS_UNTIL_FULL = 1000
 """Events of a viewer after which as much is held as ever: `state.keep_events`, `keep_sums`."""
@@ -30,7 +33,8 @@ def main() -> None:
     data, run, videos = made(folder)
     random, seen, port = np.random.default_rng(0), [], 18_600
     with (
-        served(run, data, f"sqlite:{folder / 'state.db'}", port, workers=1) as process,
+        state_of(folder, STATE) as url,
+        served(run, data, url, port, workers=1) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
     ):
         begun, place, told = time.time(), 0, 0.0
