@@ -13,7 +13,8 @@ import httpx
 from safetensors.torch import load_file
 
 from skipwise.storage import checksum, write_json
-from skipwise.training.checkpoint import MODEL_FILE, RUN_FILE, TrainedRun, sealed, write_tensors
+from skipwise.training.checkpoint import MODEL_FILE, RUN_FILE, TrainedRun, sealed
+from skipwise.training.tensor_file import write_tensors
 from tests.serving.running import Client
 
 

@@ -271,14 +271,14 @@ def save_again(run: TrainedRun, path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("where", ["fsync", "save"])
+@pytest.mark.parametrize("where", ["fsync", "write"])
 def test_a_full_disk_leaves_the_old_run_or_none(
     run: TrainedRun, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     if where == "fsync":
         monkeypatch.setattr(os, "fsync", no_space)
     else:
-        monkeypatch.setattr("skipwise.training.checkpoint.save", no_space)
+        monkeypatch.setattr("skipwise.training.checkpoint.write_tensors", no_space)
     before = sorted(file.name for file in copy.iterdir())
     for path in (copy, tmp_path / "new"):
         with pytest.raises(StorageError, match=r"the disk is full\. Nothing half-written .*Free"):
@@ -298,7 +298,7 @@ def test_a_disk_that_fills_up_while_training_leaves_what_can_be_resumed(
 
     def report(line: object) -> None:
         told.append(line)
-        monkeypatch.setattr("skipwise.training.checkpoint.save", no_space)
+        monkeypatch.setattr("skipwise.training.unfinished.write_tensors", no_space)
 
     with pytest.raises(StorageError, match="the disk is full"):
         short_run(small_dataset, tmp_path / "RUN", report=report)

@@ -15,6 +15,7 @@ from skipwise.simulation.world import WorldSettings
 from skipwise.training import memory
 from skipwise.training.fit import train
 from skipwise.training.memory import check_enough, memory_needed
+from skipwise.training.processes import Processes
 from skipwise.training.settings import TrainSettings, preset
 from tests.long_form import long_form
 from tests.worlds import prepared_world
@@ -37,6 +38,7 @@ import numpy as np
 from skipwise.features.dataset import Dataset
 from skipwise.settings import apply_settings, parse_overrides
 from skipwise.training.fit import train
+from skipwise.training.processes import Processes
 from skipwise.training.settings import preset
 
 small, large, out, *words = sys.argv[1:]
@@ -117,16 +119,16 @@ def test_several_processes_on_a_machine_take_as_much_each(
     small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(*WORDS)
-    needed = sum(memory_needed(small_dataset, settings).values())
+    needed = sum(memory_needed(small_dataset, settings, copies=2).values())
     monkeypatch.setattr(memory, "machine_memory_gib", lambda: 3.5 * needed / 2**30)
-    check_enough(small_dataset, settings, 3)
+    check_enough(small_dataset, settings, Processes(number=4, local_number=3))
     says = r"in each of 4 processes, but this machine has .*, or start fewer .*--nproc-per-node"
     with pytest.raises(SettingError, match=says):
-        check_enough(small_dataset, settings, 4)
+        check_enough(small_dataset, settings, Processes(number=4, local_number=4))
 
 
 def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:
-    """Small: sixteen float32 of each weight. Large: six of each, and three of each row."""
+    """Small: eleven float32 of each weight. Large: four of each, and two of each row."""
     rows = small_dataset.videos.num_rows + len(small_dataset.author_ids)
     without, small, apart, large = (
         memory_needed(small_dataset, settings_of(*words))["weights"]
@@ -137,6 +139,15 @@ def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:
             ("model.inputs.ids=true", "optimizer.sparse_from_rows=1"),
         )
     )
-    assert small - without == rows * 16 * 4 * 16
+    assert small - without == rows * 11 * 4 * 16
     assert apart == small, "videos and authors are as many rows together, in two tables"
-    assert large - without == rows * (6 * 4 * 16 + 3 * 4)
+    assert large - without == rows * (4 * 4 * 16 + 2 * 4)
+
+
+def test_several_that_write_a_checkpoint_hold_its_bytes_too(small_dataset: Dataset) -> None:
+    """Of each number that AdamW moves five more: itself, two moments, mean, the best."""
+    settings = settings_of("model.inputs.ids=true")
+    alone, together = (
+        memory_needed(small_dataset, settings, copies=copies)["weights"] for copies in (1, 2)
+    )
+    assert together * 11 == alone * 16

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from skipwise.errors import RunError, StorageError
 from skipwise.features.dataset import Dataset
 from skipwise.storage import checksum
-from skipwise.training.checkpoint import write_tensors
+from skipwise.training.tensor_file import write_tensors
 from skipwise.training.unfinished import Checkpoints, find_unfinished
 from tests.training.trained import BreaksOff, interrupt, short_run
 

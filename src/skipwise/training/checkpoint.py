@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 import skipwise
@@ -32,6 +32,7 @@ from skipwise.model.recommender import LabelCuts, Recommender
 from skipwise.settings import apply_settings, settings_to_dict
 from skipwise.storage import checksum, json_checksum, replace_file, write_json
 from skipwise.training.settings import TrainSettings
+from skipwise.training.tensor_file import write_tensors
 
 FORMAT_VERSION = 3
 """Rises when the network, or what lies in the folder, changes: older runs are then refused."""
@@ -246,11 +247,6 @@ def _read_vocabulary(file: Path) -> Vocabulary:
         return Vocabulary.from_json(json.loads(file.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise RunError(f"{file} is damaged: {problem}. Train again.") from None
-
-
-def write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Write tensors to a file: the library's own writer hides why a write failed."""
-    file.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _check_checksums(path: Path, description: Mapping[str, Any]) -> None:

@@ -86,7 +86,7 @@ def train(
         SettingError: It takes more memory than there is.
         StorageError: The disk is full.
     """
-    check_enough(dataset, settings, processes.local_number)
+    check_enough(dataset, settings, processes)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     window = training_window(dataset, last_day, settings.validation_days)

@@ -18,6 +18,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import HALF_LIVES_DAYS
 from skipwise.features.stretches import EVENTS_TOGETHER
 from skipwise.model.rows import BLOCK
+from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
 
 OWN_BYTES = 500_000_000
@@ -28,9 +29,9 @@ PAIR_NUMBERS, PAIR_NUMBERS_OF_HEAD = 50, 10
 """Numbers kept of a candidate and an event that stands beside its row: lag, steps, matches, weights
 and their gradients, and what the allocator keeps of batches of other shapes; fitted, not counted
 (docs/engine.md)."""
-SMALL_BYTES = 4 * (5 + 1 + 2 * 5)
-"""Of a number that AdamW moves: itself, gradient, two moments and mean; the best; and while a
-checkpoint is written all but the gradient twice, as a copy and as the bytes of the file."""
+WRITTEN_ALONE, WRITTEN_TOGETHER = 1, 2
+"""How often what a checkpoint holds lies in memory once more while it is written: as a copy; where
+several processes write it, through `torch.distributed.checkpoint`, as the bytes of the file too."""
 
 _ADVICE: Mapping[str, str] = {
     "own": "Train on a machine with more memory",
@@ -45,8 +46,16 @@ _ADVICE: Mapping[str, str] = {
 """What to do about each part."""
 
 
-def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
-    """Return what a training takes at most, bytes by part (docs/engine.md)."""
+def memory_needed(
+    dataset: Dataset, settings: TrainSettings, *, copies: int = WRITTEN_ALONE
+) -> dict[str, int]:
+    """Return what a training takes at most, bytes by part (docs/engine.md).
+
+    Args:
+        dataset: What is learnt from.
+        settings: How.
+        copies: Of what a checkpoint holds, while it is written.
+    """
     events = dataset.num_events
     timed = int(dataset.description["num_timed_events"])
     videos, authors = dataset.videos.num_rows, len(dataset.author_ids)
@@ -64,42 +73,57 @@ def memory_needed(dataset: Dataset, settings: TrainSettings) -> dict[str, int]:
         "planning": 80 * min(events, EVENTS_TOGETHER),
         "videos": videos
         * (400 + 4 * len(HALF_LIVES_DAYS) * (last - first + 1) + 12 * (retrieval + 8)),
-        "weights": SMALL_BYTES * 200 * width**2 * model.encoder.blocks
-        + sum(table_bytes(rows, width, settings.optimizer.sparse_from_rows) for rows in tables),
+        "weights": number_bytes(copies) * 200 * width**2 * model.encoder.blocks
+        + sum(
+            table_bytes(rows, width, settings.optimizer.sparse_from_rows, copies) for rows in tables
+        ),
         "batch": 4 * tokens * (heads * (history + history // 3) * 8 + 40 * width)
         + 4 * tokens * (history + 2 * BLOCK) * (PAIR_NUMBERS + PAIR_NUMBERS_OF_HEAD * heads)
         + (8 * tokens * (model.retrieval.sampled + tokens // 2) if settings.loss.retrieval else 0),
     }
 
 
-def table_bytes(rows: int, width: int, sparse_from_rows: int) -> int:
+def number_bytes(copies: int) -> int:
+    """Return what a number that AdamW moves takes.
+
+    Itself, gradient, two moments and mean; the best; and all but the gradient in a checkpoint.
+
+    >>> number_bytes(WRITTEN_ALONE), number_bytes(WRITTEN_TOGETHER)
+    (44, 64)
+    """
+    return 4 * (5 + 1 + copies * 5)
+
+
+def table_bytes(rows: int, width: int, sparse_from_rows: int, copies: int) -> int:
     """Return what a table of ids takes at most, its rows those of all that might be seen.
 
-    A large one keeps a number of state per row: rows and state, the best rows, and all of them
-    twice while a checkpoint is written. With fewer seen it may be a small one, which takes more.
+    A large one keeps a number of state per row: rows and state, the best rows, and all of them in
+    a checkpoint. With fewer seen it may be a small one, which takes more.
 
-    >>> table_bytes(10, 16, 100), table_bytes(1000, 16, 100)
-    (10240, 396000)
+    >>> table_bytes(10, 16, 100, 1), table_bytes(1000, 16, 100, 1)
+    (7040, 264000)
     """
-    small = SMALL_BYTES * width * min(rows, sparse_from_rows - 1)
+    small = number_bytes(copies) * width * min(rows, sparse_from_rows - 1)
     if rows < sparse_from_rows:
         return small
-    return max(small, (4 * width + 4 + 4 * width + 2 * (8 * width + 4)) * rows)
+    return max(small, (8 * width + 4 + copies * (8 * width + 4)) * rows)
 
 
-def check_enough(dataset: Dataset, settings: TrainSettings, processes_here: int = 1) -> None:
+def check_enough(dataset: Dataset, settings: TrainSettings, processes: Processes = ALONE) -> None:
     """Refuse a training that takes more memory than the machine, or its container, has.
 
     Args:
         dataset: What is learnt from.
         settings: How.
-        processes_here: How many train on this machine, each of which takes as much.
+        processes: Who trains it together: each on this machine takes as much.
 
     Raises:
         SettingError: How much it takes, of what there is, and which setting to change.
     """
     there_gib = machine_memory_gib()
-    parts = memory_needed(dataset, settings)
+    alone, processes_here = processes.number == 1, processes.local_number
+    copies = WRITTEN_ALONE if alone else WRITTEN_TOGETHER
+    parts = memory_needed(dataset, settings, copies=copies)
     each_gib = sum(parts.values()) / 2**30
     if there_gib is None or processes_here * each_gib <= there_gib:
         return

@@ -19,26 +19,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from skipwise.errors import RunError
 from skipwise.storage import checksum, replace_file, write_json
-from skipwise.training.checkpoint import FORMAT_VERSION, write_tensors
+from skipwise.training.checkpoint import FORMAT_VERSION
+from skipwise.training.tensor_file import WRITTEN_AS, write_tensors
 
 FOLDER = "resume"
 SHARE_AT_MOST = 0.03
 """Of processor time that checkpoints may take: large tables are written less often for it."""
-
-
-_WRITTEN_AS = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.int64: "I64",
-}
 
 
 class Checkpoints:
@@ -194,7 +185,7 @@ def check_tensors(state: Path, expected: Mapping[str, Tensor]) -> None:
                 part = tensors.get_slice(name)
                 found[name] = (part.get_dtype(), part.get_shape())
     for name, tensor in expected.items():
-        must_be = (_WRITTEN_AS[tensor.dtype], list(tensor.size()))
+        must_be = (WRITTEN_AS[tensor.dtype], list(tensor.size()))
         there = found.get(name)
         if there is None or there[0] != must_be[0] or (state.is_file() and there != must_be):
             what = "no such tensor" if there is None else f"type {there[0]}, size {there[1]}"
