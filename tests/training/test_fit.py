@@ -11,7 +11,7 @@ import torch
 from skipwise.errors import DatasetError, RunError, SettingError
 from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import TrainedRun, load_run
-from skipwise.training.fit import log_losses
+from skipwise.training.held_out import log_losses
 from skipwise.training.machine import chosen_device
 from skipwise.training.views import draw_views
 from tests.training.trained import (

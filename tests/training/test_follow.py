@@ -28,9 +28,9 @@ from skipwise.report.findings import gather
 from skipwise.report.training_section import training_section
 from skipwise.simulation.world import FIRST_DAY
 from skipwise.training.checkpoint import load_run
-from skipwise.training.fit import log_losses
 from skipwise.training.follow import Follower, FollowSettings
 from skipwise.training.followed_rows import rows_of
+from skipwise.training.held_out import log_losses
 from skipwise.training.learner import Learner
 from skipwise.training.published import forget_old, mark_served, model_name
 from tests.training.trained import short_run

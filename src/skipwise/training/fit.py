@@ -21,19 +21,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset, iso_day
 from skipwise.features.stretches import Plan, plan_stretches
-from skipwise.features.view import View
 from skipwise.model.batch import Batch
-from skipwise.model.predict import predict_rows
 from skipwise.progress import SILENT, Progress
 from skipwise.settings import settings_to_dict
 from skipwise.storage import replace_file
 from skipwise.training.checkpoint import PROGRESS_FILE, dataset_facts, save_run
+from skipwise.training.held_out import held_out_losses
 from skipwise.training.learner import Learner
 from skipwise.training.loader import ReadAhead
 from skipwise.training.machine import interrupts_noted
@@ -52,8 +50,6 @@ Report = Callable[[Mapping[str, Any]], None]
 
 _ALWAYS_THERE = ("weights.", "mean.", "table.")
 """How the names of a checkpoint's tensors begin that are there from the first step on."""
-_TOKENS_SCORED = 2
-"""Times as many events are scored together as are learnt: without gradients they take less."""
 
 
 def train(
@@ -203,7 +199,8 @@ class _Run:
         ):
             training = self.one_pass()
             with interrupts_noted() as interrupted:
-                self.compare(training, self.validate())
+                held_out = self.window.validation()
+                self.compare(training, held_out_losses(self.learner, held_out, self.progress))
             if interrupted():
                 raise KeyboardInterrupt
 
@@ -285,32 +282,6 @@ class _Run:
             reach=self.settings.model.encoder.reach,
         )
 
-    def validate(self) -> dict[str, float]:
-        """Return the log-loss of each objective on the held-out days, daily view."""
-        rows = self.window.validation()
-        plan = plan_stretches(self.dataset, rows, View(), reach=self.settings.model.encoder.reach)
-        with self.learner.averaged() as model:
-            predicted = predict_rows(
-                model,
-                self.learner.catalogue,
-                self.dataset,
-                plan,
-                tokens_per_batch=min(32_768, _TOKENS_SCORED * self.settings.tokens_per_batch),
-                part=(self.processes.rank, self.processes.number),
-                progress=self.progress,
-            )
-        losses = {}
-        for name, logits in predicted.logits.items():
-            label = self.dataset.events[f"label_{name}"].take(predicted.row)
-            known = label >= 0
-            here = float(log_losses(logits[known], label[known]).sum())
-            total, number = self.processes.summed(
-                torch.tensor([here, float(known.sum())], dtype=torch.float64)
-            )
-            if number > 0:
-                losses[name] = float(total / number)
-        return losses
-
     def end_pass(
         self, training: Mapping[str, float], validation: Mapping[str, float], total: float | None
     ) -> None:
@@ -382,13 +353,3 @@ class _Run:
                 {name.removeprefix("best."): value for name, value in best.items()}
             )
             self.learner.restore(tensors, position["counts"])
-
-
-def log_losses(logits: NDArray[np.float64], labels: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return -[y log p + (1 - y) log(1 - p)] of each row, natural logs.
-
-    >>> log_losses(np.array([0.0, 0.0]), np.array([0, 1], dtype=np.int8)).round(4).tolist()
-    [0.6931, 0.6931]
-    """
-    found: NDArray[np.float64] = np.logaddexp(0, logits) - labels * logits
-    return found

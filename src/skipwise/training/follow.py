@@ -43,8 +43,8 @@ from skipwise.settings import apply_settings, check_setting
 from skipwise.storage import replace_file, write_json
 from skipwise.training.checkpoint import TrainedRun, dataset_facts, load_run, save_run
 from skipwise.training.finding import FindingTeacher
-from skipwise.training.fit import log_losses
 from skipwise.training.followed_rows import Rows, digest, rows_of
+from skipwise.training.held_out import log_losses
 from skipwise.training.learner import Learner
 from skipwise.training.published import LATEST_FILE, forget_old, model_name
 from skipwise.training.unfinished import Checkpoints, described, find_unfinished
