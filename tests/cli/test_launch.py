@@ -26,6 +26,16 @@ def test_a_setting_of_the_user_is_kept() -> None:
     assert anew["MALLOC_CONF"] == "narenas:1"
 
 
+@pytest.mark.parametrize("found", [FOUND, None])
+def test_one_that_somebody_else_loaded_is_told_what_to_keep(found: Path | None) -> None:
+    loaded = {"LD_PRELOAD": "/opt/libjemalloc.so.2"}
+    anew = preloading(["skipwise", "train"], loaded, found)
+    assert anew == {**loaded, "MALLOC_CONF": CONF}
+    assert preloading(["skipwise", "train"], anew, found) is None
+    told = {**loaded, "MALLOC_CONF": "narenas:1"}
+    assert preloading(["skipwise", "train"], told, found) is None
+
+
 @pytest.mark.parametrize(
     ("argv", "environment", "found"),
     [
@@ -33,6 +43,8 @@ def test_a_setting_of_the_user_is_kept() -> None:
         (["skipwise"], {}, FOUND),
         (["skipwise", "train", "--help"], {}, FOUND),
         (["skipwise", "train"], {"SKIPWISE_ALLOCATOR": "system"}, FOUND),
+        (["skipwise", "train"], {"SKIPWISE_ALLOCATOR": "system", "LD_PRELOAD": f"{FOUND}"}, FOUND),
+        (["skipwise", "evaluate", "RUN"], {"LD_PRELOAD": str(FOUND)}, FOUND),
         (["skipwise", "train"], {}, None),
     ],
 )

@@ -44,12 +44,17 @@ def preloading(
         found: The library, None where it is not there.
 
     Returns:
-        None where nothing is to be gained: another command, no library, or it is loaded already.
+        None where nothing is to be gained: another command, no library, or it is loaded already
+        and was told what to keep. Loaded by somebody else, it gives pages back at every step,
+        and training pays for them anew.
     """
     wanted = len(argv) > 1 and argv[1] in TRAINING and "--help" not in argv
     before = environment.get("LD_PRELOAD", "")
-    asked_not_to = environment.get("SKIPWISE_ALLOCATOR") == "system"
-    if not wanted or found is None or asked_not_to or "jemalloc" in before:
+    if not wanted or environment.get("SKIPWISE_ALLOCATOR") == "system":
+        return None
+    if "jemalloc" in before:
+        return None if "MALLOC_CONF" in environment else {**environment, "MALLOC_CONF": CONF}
+    if found is None:
         return None
     libraries = f"{found}:{before}" if before else str(found)
     return {"MALLOC_CONF": CONF, **environment, "LD_PRELOAD": libraries}
