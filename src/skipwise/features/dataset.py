@@ -12,6 +12,7 @@ Reads the files `prepare` writes (docs/design.md); is read by `stretches`, train
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,9 +58,13 @@ class Column:
         self, chunks: Sequence[NDArray[Any]], dtype: np.dtype[Any], width: int = 0
     ) -> None:
         self._chunks = list(chunks)
-        self._ends = np.array(list(accumulate(map(len, self._chunks))), dtype=np.int64)
         self._shape = (width,) if width else ()
         self.dtype = dtype
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Row after each chunk; a column of one chunk, as of a request, is read without."""
+        return np.array(list(accumulate(map(len, self._chunks))), dtype=np.int64)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

@@ -75,8 +75,10 @@ class ScoreWeights:
     @property
     def rewards(self) -> dict[str, Reward]:
         """The reward of each good outcome, by objective."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Reward)}
+        return {name: getattr(self, name) for name in _REWARDED}
+
+
+_REWARDED = tuple(each.name for each in fields(ScoreWeights) if isinstance(each.default, Reward))
 
 
 def orders(weights: ScoreWeights, objectives: Iterable[str]) -> bool:

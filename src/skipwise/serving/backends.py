@@ -45,8 +45,8 @@ class Ranked:
 
     def probabilities(self) -> dict[str, Array]:
         """Return (C,) probabilities per objective."""
-        each = 1 / (1 + np.exp(-self.logits.astype(np.float64)))
-        return {name: each[:, place] for place, name in enumerate(self.objectives)}
+        each = 1 / (1 + np.exp(-self.logits.T.astype(np.float64, order="C")))
+        return dict(zip(self.objectives, each, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,6 +26,7 @@ from skipwise.features.vocabulary import FIRST, TOPICS_AT_MOST, UNSEEN, Catalogu
 from skipwise.labels.watch import LabelConfig, duration_bucket
 from skipwise.model.recommender import Recommender
 from skipwise.model.video_vectors import embed_all, vector_width
+from skipwise.serving.code_table import CodeTable
 from skipwise.serving.names import Names, name_of
 from skipwise.serving.past import key_of
 
@@ -68,6 +69,8 @@ class LiveCatalogue:
         """Title and author's name, of the codes that have one."""
         self._code_of: dict[int, int] = {}
         self._code_of_id: dict[str, int] = {}
+        self._named, self._hashed = CodeTable(), CodeTable()
+        """Of names, and of what this process hashes ids to: the two dictionaries, for many."""
         self._author_of: dict[str, int] = {}
         self._topic_of: dict[str, int] = {}
         self.author_ids, self.topic_words = [""], [""]
@@ -142,7 +145,10 @@ class LiveCatalogue:
             self._code_of_id[facts.video_id] = code
             if code >= len(self.name):
                 self._grow()
-        self._write(code, name, facts)
+            self.name[code] = name
+            self._named.put(int(self._names()[code]), code, self._names)
+            self._hashed.put(hash(facts.video_id), code, lambda: _hashes(self.video_ids))
+        self._write(code, facts)
         return code
 
     def code(self, video_id: str) -> int:
@@ -152,17 +158,17 @@ class LiveCatalogue:
 
     def codes_of(self, video_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the codes of videos by their ids, (N,); `code` of each."""
-        found = list(map(self._code_of_id.get, video_ids))
-        if None in found:
-            found = [self.code(video_id) for video_id in video_ids]
-        return np.array(found, dtype=np.int64)
+        found = self._hashed.find(_hashes(video_ids))
+        for place in np.flatnonzero(found < 0).tolist():
+            found[place] = self.code(video_ids[place])
+        return found
 
     def codes(self, names: Names) -> NDArray[np.int64]:
         """Return the codes of named videos, (N,)."""
-        found = list(map(self._code_of.get, names.tolist()))
-        if None in found:
-            found = [self._code(name) for name in names.tolist()]
-        return np.array(found, dtype=np.int64)
+        found = self._named.find(names.view(np.int64))
+        for place in np.flatnonzero(found < 0).tolist():
+            found[place] = self._code(int(names[place]))
+        return found
 
     def changed_since(self, version: int) -> NDArray[np.int64]:
         """Return the codes written after a version, oldest change first."""
@@ -188,12 +194,14 @@ class LiveCatalogue:
         """Return the distinct topics of a video."""
         return tuple(topic for topic in self.topics[code].tolist() if topic)
 
+    def _names(self) -> NDArray[np.int64]:
+        return self.name[: len(self)].view(np.int64)
+
     def _code(self, name: int) -> int:
         found = self._code_of.get(name)
         return name % STRANGERS if found is None else found
 
-    def _write(self, code: int, name: int, facts: VideoFacts) -> None:
-        self.name[code] = name
+    def _write(self, code: int, facts: VideoFacts) -> None:
         author = facts.author_id or ""
         self.author_name[code] = name_of(author)
         self.author[code] = _number(self._author_of, self.author_ids, author) if author else 0
@@ -206,7 +214,7 @@ class LiveCatalogue:
             self.topic_names[code, place] = name_of(topic)
         self.keys[code] = 0
         self.keys[code, : 2 + len(topics)] = [
-            key_of("viewer_video", name),
+            key_of("viewer_video", int(self.name[code])),
             key_of("viewer_author", name_of(author)),
             *(key_of("viewer_topic", name_of(topic)) for topic in topics),
         ]
@@ -363,6 +371,10 @@ class BoundVideos:
 
 def _indices(words: Sequence[str]) -> dict[str, int]:
     return {word: FIRST + place for place, word in enumerate(words)}
+
+
+def _hashes(words: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, words), dtype=np.int64, count=len(words))
 
 
 def _number(codes: dict[str, int], words: list[str], word: str) -> int:

@@ -14,6 +14,7 @@ Reads `names` and `rules`; is read by `intake`, `rows` and `seed`. No I/O.
 
 import struct
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from skipwise.errors import StateError
 from skipwise.features.counter_names import KEYS
 from skipwise.labels.watch import LABELS
-from skipwise.serving.names import Names, name_of
+from skipwise.serving.names import Names, maybe_among, name_of
 
 EVENT = np.dtype(
     [
@@ -72,6 +73,7 @@ def known_outcomes(known: int, positive: int) -> dict[str, bool]:
     }
 
 
+@lru_cache(maxsize=16)
 def tally_type(num_sums: int) -> np.dtype[np.void]:
     """Return the type of one sum: its key, the day it stands at, S sums."""
     return np.dtype([("key", "<u8"), ("day", "<i4"), ("sums", "<f4", (num_sums,))])
@@ -207,15 +209,31 @@ class Past:
         Returns:
             (..., S); zeros where nothing is held. Before its own day a sum weighs whole.
         """
-        if not len(self.tallies):
-            return np.zeros((*keys.shape, self.num_sums))
-        weighed = np.zeros((*keys.shape, self.num_sums))
-        places = np.searchsorted(self.tallies["key"], keys)
-        held = np.nonzero(self._held(places, keys))
-        found = self.tallies[places[held]]
-        weight = self._decay(clock_day - found["day"].astype(np.float64))
-        weighed[held] = found["sums"] * np.asarray(weight)[:, None]
-        return weighed
+        weighed = np.zeros((keys.size, self.num_sums))
+        places, sums = self.held(keys.ravel(), clock_day)
+        weighed[places] = sums
+        return weighed.reshape(*keys.shape, self.num_sums)
+
+    def held(self, keys: Names, clock_day: int) -> tuple[NDArray[np.int64], Sums]:
+        """Read those sums that are held, as they weigh on a day.
+
+        Args:
+            keys: (N,) salted names.
+            clock_day: Local calendar day of the request.
+
+        Returns:
+            (n,) places in keys, ascending, of those that are held; their (n, S) sums.
+        """
+        kept = self.tallies["key"]
+        maybe = maybe_among(keys, kept)
+        if not len(kept) or not len(maybe):
+            return np.empty(0, dtype=np.int64), np.empty((0, self.num_sums))
+        asked = keys.take(maybe)
+        at = np.minimum(kept.searchsorted(asked), len(kept) - 1)
+        found = np.flatnonzero(kept.take(at) == asked)
+        tallies = self.tallies.take(at.take(found))
+        weight = self._decay(clock_day - tallies["day"].astype(np.float64))
+        return maybe.take(found), tallies["sums"] * np.asarray(weight)[:, None]
 
     def holds(self, key: int) -> bool:
         """Say whether a key is held."""

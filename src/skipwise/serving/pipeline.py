@@ -89,14 +89,14 @@ class Situation:
     def keep(self, places: Codes | list[int]) -> None:
         """Keep some candidates, in this order."""
         chosen = np.asarray(places, dtype=np.int64)
-        self.candidates = self.candidates[chosen]
+        self.candidates = self.candidates.take(chosen)
         for name in ("video_ids", "source", "policy", "propensity"):
             values = getattr(self, name)
             if values:
                 setattr(self, name, [values[place] for place in chosen.tolist()])
         if len(self.score):
-            self.score = self.score[chosen]
-        self.predictions = {name: values[chosen] for name, values in self.predictions.items()}
+            self.score = self.score.take(chosen)
+        self.predictions = {name: values.take(chosen) for name, values in self.predictions.items()}
 
 
 Step = Callable[[Situation], None]
@@ -153,16 +153,18 @@ def filter_out(now: Situation) -> None:
 def score(now: Situation) -> None:
     """Predict every objective and fuse them; or, cheaply, order by what others did."""
     codes, day = now.candidates, now.ask.clock_day
-    views = now.world.crowd.videos.ask_first(codes, day)
+    crowd = now.world.crowd
     if now.cheap:
-        now.score = np.log1p(views)
+        now.score = np.log1p(crowd.videos.ask_first(codes, day))
     elif len(codes):
         _predict(now)
         watch = now.predictions.get("watch_s")
         chances = {name: values for name, values in now.predictions.items() if name != "watch_s"}
         now.score = fused_score(chances, watch, now.weights)
     against = now.world.negatives.ask_first(codes, day)
-    now.score = now.score * standing(against, views, now.negatives)
+    if against.any():
+        views = crowd.videos.ask_first(codes, day)
+        now.score = now.score * standing(against, views, now.negatives)
 
 
 def order(now: Situation) -> None:

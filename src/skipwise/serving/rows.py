@@ -11,9 +11,9 @@
 Reads `past`, `crowd`, `catalogue`; is read by the pipeline.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from skipwise.labels.grid import grid_bin
 from skipwise.model.request import CONTEXT, Candidates, History, Request
 from skipwise.serving.catalogue import BoundVideos, LiveCatalogue
 from skipwise.serving.crowd import Crowd
-from skipwise.serving.names import Names, name_of
+from skipwise.serving.names import Names, maybe_among, name_of
 from skipwise.serving.past import SALT, Past, key_of
 
 Codes = NDArray[np.int64]
@@ -36,6 +36,10 @@ LIVE = Views.same(View(mode="progressive"), 1)
 _NONE = Column([np.empty(0, dtype=np.float32)], np.dtype(np.float32))
 _NOBODY = np.empty(0, dtype=np.int64)
 _NO_CONTEXT, _NO_TIME = np.empty((0, len(CONTEXT)), dtype=np.int64), np.empty(0)
+_PLACE = {key: place for place, key in enumerate(KEYS)}
+_OF_CROWD, _OF_VIEWER = ("video", "author", "topic"), ("viewer", "viewer_surface")
+_OF_COLUMN = ("viewer_video", "viewer_author")
+"""Of the first columns of `LiveCatalogue.keys`; all others are of topics."""
 _OF_REQUESTS = (
     "requested_at_ms",
     "counter_row",
@@ -44,6 +48,7 @@ _OF_REQUESTS = (
     "effective_above_s",
     "finished_above_s",
 )
+_OF_LAST = ("shown_at_ms", "hour", "session_place", "glance_run")
 _OF_EVENTS = (
     "feedback",
     "watch_s",
@@ -200,15 +205,16 @@ def request_of(
 
     Arguments as those of `history_of` and `lay_out`.
     """
-    last = events[-1:]
-    number = len(last)
+    asked = (ask.requested_at_ms, _index(videos, ask.surface), ask.hour, 0, 0)
+    last = [
+        (shown_at_ms, 0, hour, place, run)
+        for shown_at_ms, hour, place, run in events[-1:][list(_OF_LAST)].tolist()
+    ]
+    number, values = len(last), np.array([*last, asked], dtype=np.int64)
     rows = LiveRows(
         events={
-            "shown_at_ms": _column(last["shown_at_ms"], [ask.requested_at_ms]),
-            "surface": _column(np.zeros(number, np.int64), [_index(videos, ask.surface)]),
-            "hour": _column(last["hour"], [ask.hour]),
-            "session_place": _column(last["session_place"], [0]),
-            "glance_run": _column(last["glance_run"], [0]),
+            name: Column([values[:, place]], values.dtype)
+            for place, name in enumerate(("shown_at_ms", "surface", "hour", *_OF_LAST[2:]))
         },
         session_gap_s=session_gap_s,
     )
@@ -257,37 +263,36 @@ def counters_of(
     """Return the (M, K) counters of candidates as of now, in the order of `counter_names`."""
     if not len(codes):
         return np.empty((0, len(KEYS) * past.num_sums), dtype=np.float32)
-    day, keys = ask.clock_day, catalogue.keys.take(codes, 0)
-    always = [SALT["viewer"], key_of("viewer_surface", name_of(ask.surface))]
-    held = past.ask(np.concatenate([np.array(always, dtype=np.uint64), keys.ravel()]), day)
-    mine = held[len(always) :].reshape(*keys.shape, past.num_sums)
+    counters = np.zeros((len(codes), len(KEYS), past.num_sums), dtype=np.float32)
     about = catalogue.author.take(codes), catalogue.topics.take(codes, 0)
-    video, author, topic = crowd.ask(codes, *about, day)
-    parts = {
-        "video": video,
-        "author": author,
-        "topic": topic,
-        "viewer": held[0],
-        "viewer_author": mine[:, 1],
-        "viewer_topic": mine[:, 2:].sum(1),
-        "viewer_surface": held[1],
-        "viewer_video": mine[:, 0],
-    }
-    counters = np.empty((len(codes), len(KEYS), past.num_sums), dtype=np.float32)
-    for place, key in enumerate(KEYS):
-        counters[:, place] = parts[key]
+    for key, sums in zip(_OF_CROWD, crowd.ask(codes, *about, ask.clock_day), strict=True):
+        counters[:, _PLACE[key]] = sums
+    keys = catalogue.keys.take(codes, 0)
+    always = [SALT["viewer"], key_of("viewer_surface", name_of(ask.surface))]
+    asked = np.concatenate([np.array(always, dtype=np.uint64), keys.T.ravel()])
+    places, sums = past.held(asked, ask.clock_day)
+    own = int(places.searchsorted(len(always)))
+    for place, of_all in zip(places[:own].tolist(), sums, strict=False):
+        counters[:, _PLACE[_OF_VIEWER[place]]] = of_all
+    of_topics = np.zeros((len(codes), past.num_sums))
+    starts = len(always) + len(codes) * np.arange(keys.shape[1] + 1)
+    ends = places.searchsorted(starts).tolist()
+    for column, (start, end) in enumerate(itertools.pairwise(ends)):
+        candidates = places[start:end] - starts[column]
+        if column < len(_OF_COLUMN):
+            counters[candidates, _PLACE[_OF_COLUMN[column]]] = sums[start:end]
+        else:
+            of_topics[candidates] += sums[start:end]
+    counters[:, _PLACE["viewer_topic"]] = of_topics
     return counters.reshape(len(codes), -1)
 
 
 def own_watches(past: Past, names: Names, state_day: int) -> list[tuple[int, int]]:
     """Return the viewer's watches of some videos, known before a day: (place in names, bin)."""
-    events, wanted = past.events, set(names.tolist())
-    held = events["video"].tolist()
-    if wanted.isdisjoint(held):
-        return []
-    seen = [place for place, name in enumerate(held) if name in wanted]
-    known = (events["known_day"][seen] < state_day) & ~np.isnan(events["watch_s"][seen])
-    places = np.array(seen)[known]
+    events = past.events
+    maybe = maybe_among(events["video"], names)
+    known = (events["known_day"][maybe] < state_day) & ~np.isnan(events["watch_s"][maybe])
+    places = maybe[known]
     if not len(places):
         return []
     bins = grid_bin(events["watch_s"][places].astype(np.float64)).tolist()
@@ -327,8 +332,3 @@ def _columns(context: Context) -> Codes:
 
 def _index(videos: BoundVideos, surface: str) -> int:
     return videos.surface_ix.get(name_of(surface), UNSEEN)
-
-
-def _column(held: Any, asked: Any) -> Column:
-    values = np.concatenate([held, asked])
-    return Column([values], values.dtype)
