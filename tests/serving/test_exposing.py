@@ -61,6 +61,18 @@ def test_a_first_slate_is_noted_once_with_its_variant_and_time(opened: Opens, st
     assert lines(store) == expected
 
 
+def test_who_is_forgotten_elsewhere_before_it_was_written_is_not_written(
+    opened: Opens, store: Store
+) -> None:
+    engine, other = opened(store), opened(store)
+    serve(engine, VIEWERS)
+    exposed = [v for v, name in zip(VIEWERS, assign(DEFINITION, VIEWERS), strict=True) if name]
+    other.forget(exposed[0])
+    engine.catch_up()
+    notes(engine).write()
+    assert [line.viewer_id for line in lines(store)] == exposed[1:]
+
+
 def test_another_process_hears_of_it_and_does_not_ask_the_store(
     opened: Opens, store: Store
 ) -> None:

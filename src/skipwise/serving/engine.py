@@ -255,6 +255,8 @@ class Engine:
             forgotten = world.forgotten_viewers.pop()
             self._last_known.pop(forgotten, None)
             self.encodings.forget(forgotten)
+            if self.variants is not None:
+                self.variants.exposing.forget(forgotten)
         with world.lock:
             for model in self.models.every():
                 model.videos.follow(world.catalogue)

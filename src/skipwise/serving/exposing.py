@@ -59,6 +59,11 @@ class Exposing:
         """Whether a viewer's exposure is not on disk yet."""
         return viewer_id in self._waiting
 
+    def forget(self, viewer_id: str) -> None:
+        """Write nothing of a viewer who waits: they are forgotten."""
+        with self._lock:
+            self._waiting.pop(viewer_id, None)
+
     @property
     def num_waiting(self) -> int:
         """How many are not on disk yet."""
