@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from skipwise.features.dataset import Dataset
+from skipwise.model.score import ScoreWeights
 from skipwise.serving.catalogue import LiveCatalogue
 from skipwise.serving.models import Served, load_model
 from skipwise.serving.rules import Rules
@@ -98,6 +99,27 @@ def test_a_damaged_model_is_refused_and_the_old_one_goes_on(
     assert "does not fit its checksum" in answer.json()["error"]
     assert swapping.rank("v", videos[:2])["model"].startswith("first@")
     assert swapping.post("/v1/models", json={"action": "roll_back"}).status_code == 422
+
+
+def test_a_model_that_predicts_nothing_the_weights_ask_for_is_refused(
+    swapping: Client, small_run: TrainedRun, small_dataset: Dataset, videos: list[str]
+) -> None:
+    early = short_run(
+        small_dataset, small_run.path.parent / "early", last_day=small_dataset.days[0] + 1
+    )
+    assert set(small_run.model.objectives) - set(early.model.objectives) >= {"share"}
+    shares = {name: {"power": float(name == "share")} for name in ScoreWeights().rewards}
+    powers = dict.fromkeys(("watch_power", "glance_power", "negative_power"), 0.0)
+    swapping.ask("PUT", "/v1/score", shares | powers)
+    for action in ("swap", "canary"):
+        refused = swapping.post("/v1/models", json={"action": action, "run": "early"})
+        assert refused.status_code == 422, refused.text
+        assert refused.json()["field"] == "run"
+        assert "to which the weights in force give a power" in refused.json()["error"]
+        assert swapping.rank("v", videos[:2])["model"].startswith("first@")
+    swapping.ask("PUT", "/v1/score", {"watch_power": 1.0})
+    change(swapping, action="swap", run="early")
+    assert swapping.rank("v", videos[:2])["model"].startswith("early@")
 
 
 def test_a_restart_remembers_who_serves(

@@ -87,19 +87,29 @@ def check_score(engine: Engine, weights: ScoreWeightsBody) -> None:
 
 
 def check_change(engine: Engine, change: ModelChange) -> None:
-    """Refuse to swap to a run that is not there.
+    """Refuse to swap to a run that is not there, or by which nothing could be ordered.
 
     Raises:
-        Refusal: It is not, or none is named.
+        Refusal: It is not, none is named, or it predicts nothing that the weights in force ask for.
+        RunError: It is damaged.
     """
+    if change.action == "roll_back":
+        return
     runs = engine.models.runs()
-    if change.action != "roll_back" and change.run not in runs:
+    if change.run is None or change.run not in runs:
         there = ", ".join(runs)
         raise wrong(
             "run",
             change.run,
             f"the name of a RUN folder beside the first one: there {_are(len(runs))} {there}",
             "Name one of them.",
+        )
+    if not orders(engine.weights, engine.models.objectives_of(change.run)):
+        raise wrong(
+            "run",
+            change.run,
+            "a run that predicts something to which the weights in force give a power above 0",
+            "Change the weights first (PUT /v1/score), or name another run.",
         )
 
 

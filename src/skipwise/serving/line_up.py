@@ -157,6 +157,14 @@ class Models:
         found = (path.parent.name for at in self._folders() for path in at.glob("*/run.json"))
         return tuple(sorted(name for name in found if not name.startswith(".")))  # put aside
 
+    def objectives_of(self, name: str) -> tuple[str, ...]:
+        """Return what a run says it predicts, before it is loaded.
+
+        Raises:
+            RunError: There is no such run, or it is damaged.
+        """
+        return tuple(read_description(self._path_of(name))["objectives"])
+
     def _folders(self) -> list[Path]:
         return [self.folder, *([self.followed] if self.followed else [])]
 
