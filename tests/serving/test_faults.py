@@ -24,7 +24,7 @@ from skipwise.serving.wire import Event, EventBatch, RankRequest
 from skipwise.serving.world import Viewed, read_line
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.conftest import RedisServer
-from tests.serving.running import Command, event, running
+from tests.serving.running import Client, Command, event, running
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +172,45 @@ def test_redis_gone_and_back(
         assert ready["status"] == "degraded"
         assert "cannot be reached" in ready["problems"]["state"]
         own.start()
+        back(client)
         assert client.keep(event(2, "reda", videos[1]))["accepted"] == 1
         assert client.ask("GET", "/v1/viewers/reda")["num_events"] == 2
         assert client.get("/ready").json()["status"] == "ready"
+    own.stop()
+
+
+def back(client: Client) -> None:
+    """Wait until the server says that its state answers again."""
+    until = time.monotonic() + 20
+    while client.get("/ready").json()["status"] != "ready":
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_a_redis_that_hangs_is_waited_for_once(
+    small_run: TrainedRun, small_dataset: Dataset, redis_server: RedisServer, tmp_path: Path,
+    videos: list[str],
+) -> None:  # fmt: skip
+    """It takes connections and answers nothing: 2 s for who asks first, and nothing for others."""
+    assert redis_server.process
+    own = RedisServer(tmp_path)
+    own.start()
+    assert own.process is not None
+    with running(Service(run=small_run.path, data=small_dataset.path, state=own.url)) as client:
+        client.keep(event(1, "reda", videos[0]))
+        own.process.send_signal(signal.SIGSTOP)
+        try:
+            client.rank("reda", videos[:4])
+            begun = time.monotonic()
+            for _ in range(10):
+                assert client.rank("reda", videos[:4])["degraded"] == ["state: last known"]
+                refused = client.post("/v1/events", json={"events": [event(2, "r", videos[1])]})
+                assert refused.status_code == 503
+            assert time.monotonic() - begun < 2, "each would wait 2 s"
+        finally:
+            own.process.send_signal(signal.SIGCONT)
+        back(client)
+        assert client.keep(event(2, "reda", videos[1]))["accepted"] == 1
     own.stop()
 
 

@@ -3,6 +3,8 @@
 - A viewer's bytes are one key, the log is one Redis Stream (the bus), documents are one hash.
 - What belongs together changes in one MULTI; a viewer changed meanwhile by another process is read
   and changed again (WATCH).
+- A server that does not answer is waited for once, by 2 s; until it answers again, which a thread
+  asks it twice a second, everything is refused at once.
 - An answer means "on disk" only where the server says `appendonly yes` and `appendfsync always`;
   anything less is told in `durability`.
 
@@ -10,6 +12,7 @@ Answers `store.Store`.
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,6 +33,8 @@ from skipwise.serving.state.store import (
 )
 
 _TRIES = 100
+_ASKED_EVERY_S = 0.5
+"""How often a server that has not answered is asked whether it does again."""
 _PREFIX = b"skipwise:"
 LOG, TOUCHED, DOCUMENTS = _PREFIX + b"log", _PREFIX + b"touched", _PREFIX + b"documents"
 VERSIONS, BEGIN = _PREFIX + b"versions", _PREFIX + b"begin"
@@ -44,16 +49,20 @@ class RedisStore:
         Raises:
             StateError: The server cannot be reached.
         """
-        self.url = url.rsplit("@", 1)[-1]
+        self.url = url.rsplit("@", 1)[-1].partition("?")[0]
         self.log_s = log_days * 86_400
         self.redis: Any = redis.Redis.from_url(
             url,
             socket_timeout=2.0,
             socket_connect_timeout=1.0,
-            retry=Retry(ConstantBackoff(0.02), 1),
+            retry=Retry(ConstantBackoff(0.02), 1, supported_errors=(redis.ConnectionError,)),
             health_check_interval=5,
         )
-        with self._told():
+        self._out: str | None = None
+        """What is told while the server does not answer."""
+        self._asking = threading.Lock()
+        self._closed = threading.Event()
+        with self._told(asked_again=False):
             self.redis.ping()
         self.durability = self._durability()
 
@@ -184,6 +193,7 @@ class RedisStore:
 
     def close(self) -> None:
         """Close the connections."""
+        self._closed.set()
         self.redis.close()
 
     def _try_commit(
@@ -250,8 +260,18 @@ class RedisStore:
             f"{said.get('appendfsync')}; set them to yes and always"
         )
 
+    def _ask_again(self) -> None:
+        """Ask, beside everybody, until the server answers."""
+        while not self._closed.wait(_ASKED_EVERY_S):
+            with contextlib.suppress(redis.RedisError, OSError):
+                self.redis.ping()
+                break
+        self._out = None
+
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _told(self, *, asked_again: bool = True) -> Iterator[None]:
+        if self._out is not None:
+            raise StateError(self._out)
         try:
             yield
         except redis.WatchError:
@@ -270,11 +290,21 @@ class RedisStore:
                 f"Redis at {self.url} refused: {problem}; it must be a Redis 6.2 or later with "
                 "nothing else under `skipwise:`. Give another --state."
             ) from problem
-        except (redis.RedisError, OSError) as problem:
+        except redis.AuthenticationError as problem:
             raise StateError(
+                f"Redis at {self.url} wants a password, or another: {problem}; --state must hold "
+                "it. Give redis://:PASSWORD@HOST:PORT."
+            ) from problem
+        except (redis.RedisError, OSError) as problem:
+            told = (
                 f"Redis at {self.url} cannot be reached: {problem}; it must answer within 2 s. "
                 "Start it, or give another --state."
-            ) from problem
+            )
+            with self._asking:
+                if asked_again and self._out is None:
+                    self._out = told
+                    threading.Thread(target=self._ask_again, name="redis", daemon=True).start()
+            raise StateError(told) from problem
 
 
 def _viewer(viewer_id: str) -> bytes:
