@@ -31,7 +31,7 @@ from skipwise.serving.app import build_app
 from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
-from skipwise.serving.state.store import Store, open_store
+from skipwise.serving.state.store import Store, open_store, without_password
 from skipwise.serving.takeover import Takeover, name_state
 from skipwise.serving.telling import Say, check_port, say_exports, say_when_ready
 from skipwise.serving.trial import TrialSettings
@@ -107,7 +107,7 @@ def serve(service: Service, progress: Progress = SILENT, say: Say = lambda _: No
     if service.port:
         check_port(service.host, service.port)
     store = open_store(service.state)
-    say(f"starting {service.run}, state {service.state}")
+    say(f"starting {service.run}, state {without_password(service.state)}")
     prepare_state(
         service.run, service.data, store, service.settings.serving.state, progress=progress
     )

@@ -12,6 +12,7 @@
 Reads `errors`; is read by `intake`, `follower` and `app`.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -137,6 +138,16 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Let go of files and connections."""
+
+
+def without_password(url: str) -> str:
+    """Return a state's address as it may be shown.
+
+    >>> without_password("redis://me:secret@host:6379"), without_password("sqlite:state.db")
+    ('redis://me:...@host:6379', 'sqlite:state.db')
+    """
+    shown = re.sub(r"(?<=://)([^/@:]*):.*@", r"\1:...@", url)
+    return re.sub(r"(?<=password=)[^&]*", "...", shown)
 
 
 def open_store(url: str) -> Store:
