@@ -85,6 +85,12 @@ def evaluated(job: Path) -> subprocess.CompletedProcess[str]:
     return told("evaluate", job / "run", *words)
 
 
+def test_simulate_tells_the_world_it_made_however_it_was_asked_for(tmp_path: Path) -> None:
+    done = skipwise("simulate", tmp_path / "world", "--days", "3", "days=2", "viewers=7", "seed=5")
+    assert done.returncode == 0
+    assert "7 simulated viewers, 2 days, seed 5" in " ".join(done.stdout.split())
+
+
 @pytest.mark.slow
 def test_evaluate_prints_tables_of_at_most_100_columns_and_keeps_the_figures(
     job: Path, evaluated: subprocess.CompletedProcess[str]

@@ -78,7 +78,9 @@ def simulate_command(
         _simulate_like(fit, out, start, truth=truth)
         return
     simulate(out, start, ConsoleProgress(), truth=truth)
-    open_console().print(f"{out}: {viewers:,} simulated viewers, {days} days, seed {seed}.")
+    open_console().print(
+        f"{out}: {start.viewers:,} simulated viewers, {start.days} days, seed {start.seed}."
+    )
 
 
 def _simulate_like(path: Path, out: Path, start: WorldSettings, *, truth: bool) -> None:
