@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from skipwise.features.dataset import Dataset
+from skipwise.serving.checks import check_feed
 from skipwise.serving.opening import open_engine, prepare_state
+from skipwise.serving.refusal import Refusal
 from skipwise.serving.seed import now_ms
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.store import StateSettings, open_store
+from skipwise.serving.wire import FeedRequest
 from skipwise.training.checkpoint import TrainedRun
 from tests.serving.running import Client, event
 
@@ -97,6 +100,9 @@ def test_time_goes_on_from_the_end_of_a_log_of_the_past(
     last_ms = int(small_dataset.events["known_at_ms"].all().max())
     assert 0 < engine.clock() - last_ms < 60_000
     assert now_ms() - engine.clock() > 86_400_000
+    today = FeedRequest(viewer_id="v", k=1, requested_at_ms=now_ms())
+    with pytest.raises(Refusal, match="lives on in its log's time"):
+        check_feed(engine, today)
     store.close()
 
 

@@ -26,6 +26,12 @@ from skipwise.serving.wire import (
 )
 from skipwise.settings import apply_settings
 
+_TO_DO = {
+    "now": "Set the sender's clock right.",
+    "log": "This server lives on in its log's time (serving.clock=log): send times of that log.",
+}
+"""About a time that cannot be, by whose clock it is."""
+
 
 def check_rank(engine: Engine, request: RankRequest) -> None:
     """Refuse candidates named twice, and impossible times.
@@ -161,7 +167,7 @@ def _check_time(
 ) -> None:
     must_be = None if at_ms is None else engine.check_time(at_ms)
     if must_be is not None:
-        raise wrong(field, at_ms, must_be, "Set the sender's clock right.")
+        raise wrong(field, at_ms, must_be, _TO_DO[engine.settings.clock])
     if day is None:
         return
     try:
