@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from skipwise.serving import exposing
 from skipwise.serving.engine import Engine
 from skipwise.serving.serve import Service
 from skipwise.serving.state.sqlite import SqliteStore
-from skipwise.serving.state.store import START, Store, open_store
+from skipwise.serving.state.store import START, Entry, Store, Update, open_store
 from skipwise.serving.variants import stop, stops_of
 from skipwise.serving.wire import Event, EventBatch
 from skipwise.serving.world import Exposed, Viewed, read_line
@@ -71,6 +71,27 @@ def test_who_is_forgotten_elsewhere_before_it_was_written_is_not_written(
     engine.catch_up()
     notes(engine).write()
     assert [line.viewer_id for line in lines(store)] == exposed[1:]
+
+
+def test_who_is_forgotten_while_others_are_written_is_not_written_and_is_met_anew(
+    opened: Opens, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, commit = opened(store), store.commit
+    serve(engine, VIEWERS)
+    exposed = [v for v, name in zip(VIEWERS, assign(DEFINITION, VIEWERS), strict=True) if name]
+
+    def meanwhile(entries: Sequence[Entry], update: Update) -> list[bool]:
+        notes(engine).forget(exposed[2])
+        return commit(entries, update)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exposing, "_TOGETHER", 1)
+        patched.setattr(store, "commit", meanwhile)
+        notes(engine).write()
+    assert [line.viewer_id for line in lines(store)] == [*exposed[:2], *exposed[3:]]
+    serve(engine, VIEWERS)
+    notes(engine).write()
+    assert [line.viewer_id for line in lines(store)] == [*exposed[:2], *exposed[3:], exposed[2]]
 
 
 def test_another_process_hears_of_it_and_does_not_ask_the_store(

@@ -60,9 +60,10 @@ class Exposing:
         return viewer_id in self._waiting
 
     def forget(self, viewer_id: str) -> None:
-        """Write nothing of a viewer who waits: they are forgotten."""
+        """Write nothing of a viewer who waits: they are forgotten, and met anew if they return."""
         with self._lock:
-            self._waiting.pop(viewer_id, None)
+            if self._waiting.pop(viewer_id, None) is not None:
+                self._noted.pop(name_of(viewer_id), None)
 
     @property
     def num_waiting(self) -> int:
@@ -79,7 +80,14 @@ class Exposing:
         with self._lock:
             waiting = list(self._waiting.values())
         for start in range(0, len(waiting), _TOGETHER):
-            together = waiting[start : start + _TOGETHER]
+            with self._lock:  # who was forgotten while others were written waits no more
+                together = [
+                    line
+                    for line in waiting[start : start + _TOGETHER]
+                    if line.viewer_id in self._waiting
+                ]
+            if not together:
+                continue
             self.store.commit([_entry(line) for line in together], _as_they_are)
             with self._lock:
                 for line in together:

@@ -237,6 +237,8 @@ class Worker:
         """Finish what was begun, and write the world down."""
         self.ranking.shutdown()
         self.keeping.shutdown()
+        with contextlib.suppress(SkipwiseError):
+            self.engine.catch_up()  # who was forgotten has no exposure that waits
         self._noted()
         with contextlib.suppress(SkipwiseError):
             self.engine.write_down(at_least=1)
