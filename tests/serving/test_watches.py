@@ -79,10 +79,10 @@ def test_a_state_written_with_one_row_a_watch_is_read_as_one_of_counts(
         small_run, small_dataset, sqlite_store, midnight_before_end(small_dataset, 1)
     ).world
     arrays = load(pack_world(world))
-    count = arrays.pop("recent.count")
+    count = arrays.pop("watched.count")
     assert count.max() > 1
     for part in ("day", "name", "bucket", "bin"):
-        arrays[f"recent.{part}"] = np.repeat(arrays[f"recent.{part}"], count)
+        arrays[f"recent.{part}"] = np.repeat(arrays.pop(f"watched.{part}"), count)
     read = World(world.rules, world.catalogue)
     restore_world(read, save(arrays))
     assert list(read.crowd.recent) == sorted(world.crowd.recent)

@@ -24,7 +24,8 @@ from skipwise.serving.world import World
 
 WORLD_DOCUMENT = "world"
 Arrays = dict[str, NDArray[Any]]
-_RECENT = ("day", "name", "bucket", "bin", "count")
+_RECENT = ("day", "name", "bucket", "bin")
+"""Watches of the last days: `watched.*` with how often; `recent.*`, as once was, a row each."""
 
 
 def pack_world(world: World) -> bytes:
@@ -122,14 +123,15 @@ def _recent(world: World) -> Arrays:
     ]
     nothing = (np.zeros(0, np.int64), np.zeros(0, np.uint64), *[np.zeros(0, np.int64)] * 3)
     return {
-        f"recent.{part}": np.concatenate(arrays)
-        for part, *arrays in zip(_RECENT, nothing, *columns, strict=True)
+        f"watched.{part}": np.concatenate(arrays)
+        for part, *arrays in zip((*_RECENT, "count"), nothing, *columns, strict=True)
     }
 
 
 def _restore_recent(world: World, arrays: Arrays) -> None:
-    day, name, bucket, watch_bin = (arrays[f"recent.{part}"] for part in _RECENT[:-1])
-    count = arrays.get("recent.count", np.ones(len(day), dtype=np.int64))  # once: one row a watch
+    kind = "watched" if "watched.day" in arrays else "recent"
+    day, name, bucket, watch_bin = (arrays[f"{kind}.{part}"] for part in _RECENT)
+    count = arrays.get("watched.count", np.ones(len(day), dtype=np.int64))
     video = world.catalogue.codes(name)
     for each in np.unique(day).tolist():
         here = day == each

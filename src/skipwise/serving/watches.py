@@ -3,8 +3,9 @@
     (video, bucket, bin), a watch  ->  DayOfWatches.add  ->  counted(), of()
 
 A state is asked as of a day, and what became known on it or later does not count (`crowd`). So each
-day's watches are kept apart until they are old. Held are 16 bytes per different triple and 8 per
-watch of the last few thousand: memory ends with the catalogue, however much is watched.
+day's watches are kept apart until they are old. Held are 16 bytes per different triple, and 8 per
+watch that is not counted yet, a quarter of them at most or a few thousand: memory ends with the
+catalogue, however much is watched.
 
 Reads nothing of serving; is read by `crowd`, `seed` and `snapshot`.
 """
@@ -44,7 +45,7 @@ class DayOfWatches:
     def counted(self) -> tuple[Codes, Codes, Codes, Codes]:
         """Return videos, buckets, bins and how often, (n,) each, ascending; each triple once."""
         self._count_new()
-        return *_parts(self._keys), self._counts
+        return *_parts(self._keys), self._counts.copy()
 
     def of(self, video: Codes) -> tuple[Codes, Codes, Codes]:
         """Find the watches of M videos: places in `video`, bins and how often, (n,) each."""
