@@ -38,7 +38,6 @@ import numpy as np
 from skipwise.features.dataset import Dataset
 from skipwise.settings import apply_settings, parse_overrides
 from skipwise.training.fit import train
-from skipwise.training.processes import Processes
 from skipwise.training.settings import preset
 
 small, large, out, *words = sys.argv[1:]
