@@ -87,6 +87,18 @@ def come(port: int, open_: contextlib.ExitStack) -> int:
     return int(open_.enter_context(socket.create_connection(("127.0.0.1", port), 5)).recv(100))
 
 
+def come_to_both(port: int, open_: contextlib.ExitStack) -> int:
+    """Open connections until each worker has one; returns who took the first.
+
+    Two do nearly always; on a busy machine one worker may let the other wait for too long.
+    """
+    took = [come(port, open_)]
+    while len(set(took)) < WORKERS:
+        assert len(took) < 6
+        took.append(come(port, open_))
+    return took[0]
+
+
 def test_connections_are_shared_out_evenly(port: int) -> None:
     with contextlib.ExitStack() as open_:
         took = Counter(come(port, open_) for _ in range(40))
@@ -106,9 +118,7 @@ def test_a_burst_is_shared_out_evenly(port: int) -> None:
 
 def test_connections_that_end_are_counted_no_more(port: int) -> None:
     with contextlib.ExitStack() as kept:
-        first = come(port, kept)
-        second = come(port, kept)
-        assert first != second
+        come_to_both(port, kept)
         for _ in range(6):  # each as even as before, once it has ended
             with contextlib.ExitStack() as passing:
                 come(port, passing)
@@ -134,8 +144,7 @@ def test_a_connection_that_cannot_be_served_is_closed_and_not_counted(
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_nobody_waits_for_a_worker_that_does_not_answer(port: int, how: signal.Signals) -> None:
     with contextlib.ExitStack() as open_:
-        gone = come(port, open_)
-        assert come(port, open_) != gone
+        gone = come_to_both(port, open_)
         os.kill(gone, how)
         begun = time.monotonic()
         took = Counter(come(port, open_) for _ in range(20))
