@@ -24,7 +24,7 @@ from skipwise.serving.rules import Rules
 from skipwise.serving.seed import LOG_END_DOCUMENT, SEEDED_DOCUMENT, LogEnd, now_ms, seed
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.snapshot import WORLD_DOCUMENT, pack_world, restore_world
-from skipwise.serving.state.store import StateSettings, Store, open_store
+from skipwise.serving.state.store import StateSettings, Store, open_store, without_password
 from skipwise.serving.world import VideoPosted, World
 from skipwise.training.checkpoint import read_description
 
@@ -70,8 +70,8 @@ def join_state(url: str) -> Store:
     store = open_store(url) if begun else None
     if store is None or store.get(SEEDED_DOCUMENT) is None:
         raise StateError(
-            f"{url} is no state that a server has begun; it must be. Give what `skipwise serve "
-            "--state` was given, or start that first."
+            f"{without_password(url)} is no state that a server has begun; it must be. Give what "
+            "`skipwise serve --state` was given, or start that first."
         )
     return store
 

@@ -166,5 +166,6 @@ def open_store(url: str) -> Store:
 
         return RedisStore(url)
     raise SettingError(
-        f"--state {url} is neither sqlite:PATH nor redis://HOST:PORT. Give one of them."
+        f"--state {without_password(url)} is neither sqlite:PATH nor redis://HOST:PORT. Give one "
+        "of them."
     )
