@@ -64,9 +64,15 @@ def attention(
 
     Returns:
         (B, C, Q, H, d + shared)
+
+    Raises:
+        ValueError: Of `match_HL` and `matched_L` only one is given.
     """
-    both = (match_HL is None) == (places.matched_L is None)
-    assert both, "biases of matches need their places, and places their biases"  # noqa: S101
+    if (match_HL is None) != (places.matched_L is None):
+        raise ValueError(
+            "Of match_HL and places.matched_L one is given; must be both or neither: biases of "
+            "matches need their places, and places their biases. Give the other."
+        )
     read_HBQCd: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
         query_BCQHf, key_value_BS2Hd, lag_HF, step_HRS, match_HL, places
     )
