@@ -149,13 +149,19 @@ def test_sigterm_drains(command: Command, videos: list[str]) -> None:
         assert set(writer.acknowledged) <= set(logged)
 
 
-def test_redis_gone_and_back(
-    small_run: TrainedRun, small_dataset: Dataset, redis_server: RedisServer, tmp_path: Path,
-    videos: list[str],
-) -> None:  # fmt: skip
+@pytest.fixture
+def own(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """A redis-server that a test may stop; skips where the other one does."""
     assert redis_server.process
     own = RedisServer(tmp_path)
     own.start()
+    yield own
+    own.stop()
+
+
+def test_redis_gone_and_back(
+    small_run: TrainedRun, small_dataset: Dataset, own: RedisServer, videos: list[str]
+) -> None:
     service = Service(run=small_run.path, data=small_dataset.path, state=own.url)
     with running(service) as client:
         client.keep(event(1, "reda", videos[0]))
@@ -176,7 +182,6 @@ def test_redis_gone_and_back(
         assert client.keep(event(2, "reda", videos[1]))["accepted"] == 1
         assert client.ask("GET", "/v1/viewers/reda")["num_events"] == 2
         assert client.get("/ready").json()["status"] == "ready"
-    own.stop()
 
 
 def back(client: Client) -> None:
@@ -188,13 +193,9 @@ def back(client: Client) -> None:
 
 
 def test_a_redis_that_hangs_is_waited_for_once(
-    small_run: TrainedRun, small_dataset: Dataset, redis_server: RedisServer, tmp_path: Path,
-    videos: list[str],
-) -> None:  # fmt: skip
+    small_run: TrainedRun, small_dataset: Dataset, own: RedisServer, videos: list[str]
+) -> None:
     """It takes connections and answers nothing: 2 s for who asks first, and nothing for others."""
-    assert redis_server.process
-    own = RedisServer(tmp_path)
-    own.start()
     assert own.process is not None
     with running(Service(run=small_run.path, data=small_dataset.path, state=own.url)) as client:
         client.keep(event(1, "reda", videos[0]))
@@ -211,7 +212,6 @@ def test_a_redis_that_hangs_is_waited_for_once(
             own.process.send_signal(signal.SIGCONT)
         back(client)
         assert client.keep(event(2, "reda", videos[1]))["accepted"] == 1
-    own.stop()
 
 
 def test_a_corrupt_state_is_told_at_the_start(

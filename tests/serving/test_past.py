@@ -50,3 +50,14 @@ def test_a_late_event_is_counted_by_those_after_it() -> None:
     past = after_five_of_which_three_stay()
     past.add(event(9, START_MS + 3500), GAP_MS, 3)
     assert told(past) == [(3, 3, 4), (9, 4, 5), (4, 5, 6)]
+
+
+def test_a_key_like_a_held_one_in_the_bits_that_are_looked_at_first_is_not_held() -> None:
+    past = Past(1, None)
+    key = 0x0123_4567_89AB_CDEF
+    past.learn(np.array([key], dtype=np.uint64), np.ones(1), 0, 10)
+    asked = np.array([key + (1 << 15), key, key ^ (1 << 63)], dtype=np.uint64)
+    places, sums = past.held(asked, 0)
+    assert places.tolist() == [1]
+    assert sums.tolist() == [[1.0]]
+    assert past.ask(asked, 0)[:, 0].tolist() == [0.0, 1.0, 0.0]

@@ -6,7 +6,6 @@
   two gathers, whose waits overlap. A name has two places to lie in, and is never moved.
 - A name whose two places are taken is not held, so a dictionary holds all of them beside this.
 - What is found is right to all 64 bits, as `names` are everywhere. 0 is no name.
-
 - 24 to 48 bytes a name. Callers hold the world's lock.
 
 Reads nothing; is read by `catalogue`.
