@@ -281,27 +281,48 @@ def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path
     assert "--resume, or say --replace" in done.stderr
 
 
-def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: Path) -> None:
-    """In a process of its own: exit 130, the way on is said, and it leads to the end."""
-    words = ("train", job / "dataset", "--out", tmp_path / "run", *TRAINING, "tokens_per_batch=64")
+def broken_off(*words: str | Path, run: Path) -> subprocess.CompletedProcess[str]:
+    """Train in a process of its own, and press Ctrl-C as soon as there is something to resume."""
     begun = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-c", HEEDING_CONTROL_C, *map(str, words)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not list((tmp_path / "run").glob("resume/state-*.json")):
+    while not list(run.glob("resume/state-*.json")):
         assert begun.poll() is None, "the test is to stop it before it is done"
         time.sleep(0.01)
     begun.send_signal(signal.SIGINT)
     _, said = begun.communicate(timeout=120)
-    assert begun.returncode == 130, said
-    assert "goes on with the same command and --resume" in said
-    assert "Traceback" not in said
-    assert not (tmp_path / "run" / "run.json").exists()
+    return subprocess.CompletedProcess(words, begun.returncode, "", said)
+
+
+def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: Path) -> None:
+    """In a process of its own: exit 130, the way on is said, and it leads to the end."""
+    run = tmp_path / "run"
+    words = ("train", job / "dataset", "--out", run, *TRAINING, "tokens_per_batch=64")
+    stopped = broken_off(*words, run=run)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "goes on with the same command and --resume" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    assert not (run / "run.json").exists()
+    others = ("seed=7", "optimizer.weight_decay=0.1", "model.width=24", "refit=false")
+    refused = told(*words, *others, "--resume")
+    assert refused.returncode == 2
+    said = " ".join(refused.stderr.split())
+    for differs in (
+        "seed was 0, is 7",
+        "optimizer.weight_decay was 0.05, is 0.1",
+        "model.width was 16, is 24",
+        "refit was True, is False",
+    ):
+        assert differs in said
+    assert said.count(" was ") == 1 + len(others)  # "was begun otherwise"
+    assert "Give the same as before" in said
+    assert "say --replace in place of --resume" in said
     resumed = skipwise(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
-    assert load_run(tmp_path / "run").description["best_pass"] == 1
+    assert load_run(run).description["best_pass"] == 1
 
 
 SPLIT = """

@@ -17,6 +17,7 @@ import torch
 from skipwise.errors import RunError
 from skipwise.features.dataset import Dataset
 from skipwise.training.checkpoint import TrainedRun, load_run
+from skipwise.training.position import check_same
 from skipwise.training.unfinished import described
 from tests.training.trained import (
     BreaksOff,
@@ -135,9 +136,23 @@ def test_nothing_to_resume_is_refused(small_dataset: Dataset, tmp_path: Path) ->
 
 
 def test_a_run_is_not_resumed_with_other_settings(small_dataset: Dataset, broken_off: Path) -> None:
-    says = r"begun with settings optimizer\.weight_decay = 0\.05, is now given 0\.1\. Give the same"
+    says = r"begun otherwise: optimizer\.weight_decay was 0\.05, is 0\.1\. Give the same"
     with pytest.raises(RunError, match=says):
         short_run(small_dataset, broken_off, "optimizer.weight_decay=0.1", resume=True)
+
+
+def test_of_what_differs_eight_are_named_and_the_others_counted() -> None:
+    before = {"fingerprint": "a" * 64, "--until": "2024-03-04", "settings": {"seed": 0, "old": 1}}
+    other = {"seed": 1, "loss": {f"term{number}": number for number in range(7)}}
+    with pytest.raises(RunError) as refused:
+        check_same(before, {**before, "--until": "2024-03-05", "settings": other}, Path("RUN"))
+    said = str(refused.value)
+    assert "otherwise: --until was 2024-03-04, is 2024-03-05; seed was 0, is 1; " in said
+    assert "loss.term5 was no setting, is 5; and 2 more. Give" in said
+    assert "term6" not in said
+    with pytest.raises(RunError, match=r"otherwise: old was 1, is no setting\. Give"):
+        check_same(before, {**before, "settings": {"seed": 0}}, Path("RUN"))
+    check_same(before, before, Path("RUN"))
 
 
 def test_a_run_begun_by_another_version_is_not_resumed(
@@ -156,9 +171,9 @@ def test_a_run_begun_by_another_version_is_not_resumed(
 def test_a_run_is_not_resumed_on_another_window_or_dataset(
     small_dataset: Dataset, edited_dataset: Dataset, broken_off: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"begun with --until 20\d\d-\d\d-\d\d, is now given 20"):
+    with pytest.raises(RunError, match=r"otherwise: --until was 20\d\d-\d\d-\d\d, is 20"):
         short_run(small_dataset, broken_off, resume=True, last_day=small_dataset.days[1] - 1)
-    with pytest.raises(RunError, match=r"begun with fingerprint .*Give the same as before"):
+    with pytest.raises(RunError, match=r"dataset \(its fingerprint\) was .*Give the same"):
         short_run(edited_dataset, broken_off, resume=True)
 
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from skipwise.errors import RunError
 
+NAMED_AT_MOST = 8
+"""So many of what differs are told one by one; of the rest, how many."""
+
 
 @dataclass(slots=True)
 class Position:
@@ -47,20 +50,23 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], run: Path) -> 
     """Refuse to go on with other data, window or settings.
 
     Args:
-        before: What an unfinished training was begun with, by name.
-        now: What it is to go on with.
+        before: What an unfinished training was begun with: `fingerprint`, `--until`, `settings`.
+        now: What it is to go on with, likewise.
         run: Its folder, for the message.
 
     Raises:
-        RunError: What differs.
+        RunError: What differs, each with what it was and is.
     """
-    for key, value in now.items():
-        if before[key] != value:
-            raise RunError(
-                f"the unfinished training in {run} was begun with "
-                f"{key} {_difference(before[key], value)}. Give the same as before, or leave "
-                "--resume out to train from the start."
-            )
+    differ = _differences(before, now)
+    if not differ:
+        return
+    more = f"; and {len(differ) - NAMED_AT_MOST} more" if len(differ) > NAMED_AT_MOST else ""
+    raise RunError(
+        f"the unfinished training in {run} was begun otherwise: "
+        f"{'; '.join(differ[:NAMED_AT_MOST])}{more}. Give the same as before (dataset, --until, "
+        "--preset, --config and key=value words), or say --replace in place of --resume to train "
+        "from the start."
+    )
 
 
 def one_by_one(values: Mapping[str, Any], of: str = "") -> dict[str, str]:
@@ -79,10 +85,16 @@ def one_by_one(values: Mapping[str, Any], of: str = "") -> dict[str, str]:
     return said
 
 
-def _difference(before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in now:
-            if before.get(key) != now[key]:
-                inner = _difference(before.get(key), now[key])
-                return f"{key}.{inner}" if isinstance(now[key], dict) else f"{key} = {inner}"
-    return f"{before}, is now given {now}"
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say what was and what is, one by one, as a user gives it."""
+    dataset = "dataset (its fingerprint)"
+    then, today = (
+        one_by_one({dataset: each["fingerprint"][:12], "--until": each["--until"]})
+        | one_by_one(each["settings"])
+        for each in (before, now)
+    )
+    return [
+        f"{name} was {then.get(name, 'no setting')}, is {today.get(name, 'no setting')}"
+        for name in {**today, **then}
+        if then.get(name) != today.get(name)
+    ]
