@@ -77,8 +77,8 @@ def check_replaceable(out: Path, marker: str, what: str) -> None:
         return
     if not out.is_dir() or any(out.iterdir()):
         raise SettingError(
-            f"{out} exists and is not {what}; the output must be a new folder or an earlier one "
-            "of its kind, which is replaced. Choose another name."
+            f"{out} exists and is not {what}; the output must be a new folder, or an earlier one "
+            "of its kind to replace. Choose another name."
         )
 
 

@@ -1,6 +1,8 @@
 """The commands do the whole job, say what is wrong, and are quiet in a pipe."""
 
+import datetime
 import json
+import os
 import re
 import shutil
 import signal
@@ -217,7 +219,12 @@ def test_a_log_with_many_refused_rows_is_read_when_told_to(job: Path, tmp_path: 
         (("train", "{dataset}", "--out", "x", "--preset", "aut"), "must be one of auto, tiny"),
         (("train", "{dataset}", "--out", "{run}"), "--replace"),
         (("train", "{dataset}", "--out", "x", "--resume"), "Leave --resume out"),
+        (("prepare", "nowhere", "--out", "{dataset}"), "say --replace"),
+        (("prepare", "nowhere", "--out", "{dataset}", "--only", "x", "--replace"), "beside --only"),
+        (("simulate", "{world}"), "say --replace"),
+        (("simulate", "{dataset}", "--replace"), "is not a simulated world"),
         (("prepare", "{world}", "--out", "{world}"), "is not a prepared dataset"),
+        (("prepare", "{world}", "--out", "{world}", "--replace"), "is not a prepared dataset"),
         (("prepare", "{world}", "--out", "{run}"), "is not a prepared dataset"),
         (("evaluate", "nowhere", "--from", "2022-05-01", "--to", "2022-05-01"), "skipwise train"),
         (("evaluate", "{run}", "--from", "2001-01-01", "--to", "2001-01-02"), "training window"),
@@ -247,6 +254,44 @@ def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], w
     assert done.returncode == 2
     assert why in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
+
+
+def test_what_an_earlier_command_wrote_is_named_and_replaced_only_when_told_to(
+    job: Path, tmp_path: Path
+) -> None:
+    world, dataset, small = tmp_path / "world", tmp_path / "dataset", ("viewers=5", "days=2")
+    shutil.copytree(job / "world", world)
+    shutil.copytree(job / "dataset", dataset)
+    events = f"{json.loads((dataset / 'dataset.json').read_text())['num_events']:,} events"
+    noon = datetime.datetime(2026, 5, 3, 12, 0).timestamp()
+    for folder, words in (
+        (world, ("simulate", world, *small)),
+        (dataset, ("prepare", world, "--out", dataset)),
+    ):
+        (marker,) = folder.glob(f"{folder.name}.json")
+        os.utime(marker, (noon, noon))
+        before = marker.read_bytes()
+        refused = told(*words)
+        assert refused.returncode == 2
+        said = " ".join(refused.stderr.split())
+        assert f"already (of 2026-05-03 12:00, {events}), which this would replace" in said
+        assert (marker.read_bytes(), marker.stat().st_mtime) == (before, noon)
+        done = told(*words, "--replace")
+        assert done.returncode == 0, done.stderr
+        assert marker.read_bytes() != before
+    (dataset / "dataset.json").write_text("{")
+    assert "damaged), which" in " ".join(told("prepare", world, "--out", dataset).stderr.split())
+    assert told("prepare", world, "--out", dataset, "--replace").returncode == 0
+
+
+def test_a_log_of_the_loop_is_not_replaced_without_a_word(job: Path, tmp_path: Path) -> None:
+    """Which is told before anything of the experiment is read."""
+    log = tmp_path / "log"
+    shutil.copytree(job / "world", log)
+    (log / "loop.json").write_text("{}")
+    words = ("loop", tmp_path / "no.toml", job / "world", "--data", job / "dataset", "--out", log)
+    assert "a log of the loop already (of 20" in told(*words).stderr
+    assert "no.toml" in told(*words, "--replace").stderr
 
 
 def test_torchrun_ends_with_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,9 @@ def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_description_is_refused(copy: Path) -> None:
     text = (copy / "dataset.json").read_text()
     (copy / "dataset.json").write_text(text[: len(text) // 2])
-    with pytest.raises(DatasetError, match=r"dataset\.json is damaged: .*prepare` again"):
+    with pytest.raises(
+        DatasetError, match=r"dataset\.json is damaged: .*prepare` again, with --replace"
+    ):
         Dataset.open(copy)
 
 
@@ -108,7 +110,9 @@ def test_a_damaged_description_is_refused(copy: Path) -> None:
 )
 def test_what_is_no_description_is_refused(copy: Path, content: bytes, says: str) -> None:
     (copy / "dataset.json").write_bytes(content)
-    with pytest.raises(DatasetError, match=rf"dataset\.json is damaged: .*{says}.*prepare` again"):
+    with pytest.raises(
+        DatasetError, match=rf"dataset\.json is damaged: .*{says}.*prepare` again, with --replace"
+    ):
         Dataset.open(copy)
 
 
@@ -125,7 +129,9 @@ def test_a_description_that_lacks_a_part_is_refused(
 ) -> None:
     described = json.loads((copy / "dataset.json").read_text()) | changes
     (copy / "dataset.json").write_text(json.dumps(described))
-    with pytest.raises(DatasetError, match=rf"damaged: it must hold {says}\. .*prepare` again"):
+    with pytest.raises(
+        DatasetError, match=rf"damaged: it must hold {says}\. .*prepare` again, with --replace"
+    ):
         Dataset.open(copy)
 
 
@@ -134,7 +140,9 @@ def test_another_format_version_is_refused(copy: Path, version: int | None) -> N
     description = json.loads((copy / "dataset.json").read_text())
     description["format_version"] = version
     (copy / "dataset.json").write_text(json.dumps(description))
-    with pytest.raises(DatasetError, match=f"format version {version}, must be 2.*prepare` again"):
+    with pytest.raises(
+        DatasetError, match=f"format version {version}, must be 2.*prepare` again, with --replace"
+    ):
         Dataset.open(copy)
 
 

@@ -59,6 +59,8 @@ def demo(
 ) -> None:
     """Do the whole job: simulate -> prepare -> train -> evaluate -> report -> serve.
 
+    What an earlier demo left in OUT is replaced.
+
     Example: skipwise demo --data KuaiRand-Pure --out kuairand
     """
     console = open_console()
@@ -68,12 +70,14 @@ def demo(
     if log is None:
         log = out / "world"
         _announce("1/6  simulate: viewers with known tastes")
-        simulate_command(log, viewers=viewers, days=8, seed=seed, overrides=[TOPICS])
+        simulate_command(log, viewers=viewers, days=8, seed=seed, replace=True, overrides=[TOPICS])
     else:
         _announce(f"1/6  inspect: {log}")
         inspect_command(log, source=source, mapping=mapping, overrides=reading)
     _announce("2/6  prepare: labels, counters, histories")
-    prepare_command(log, out / "dataset", source=source, mapping=mapping, overrides=reading)
+    prepare_command(
+        log, out / "dataset", source=source, mapping=mapping, replace=True, overrides=reading
+    )
     last = Dataset.open(out / "dataset").days[1]
     until, first = iso_day(last - REPORTED_DAYS), iso_day(last - REPORTED_DAYS + 1)
     _announce(f"3/6  train: until {until}")

@@ -21,6 +21,7 @@ import typer
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, day_from, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_table, open_console
 from skipwise.cli.launch import allocator
+from skipwise.cli.replacing import RUN, ReplaceOption, check_kept
 from skipwise.errors import RunError, SettingError
 from skipwise.evaluation.tables import (
     EVALUATION_FILE,
@@ -50,9 +51,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
     ] = "auto",
     config: Annotated[Path | None, typer.Option(help="TOML file of settings.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where training stopped.")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace a RUN that is there.")
-    ] = False,
+    replace: ReplaceOption = False,
     follow: Annotated[
         str | None,
         typer.Option(
@@ -145,13 +144,7 @@ def _is_unfinished(out: Path) -> bool:
 
 def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
     """Refuse to write over what is there unless it was said."""
-    from skipwise.training.checkpoint import RUN_FILE
-
-    if (out / RUN_FILE).is_file() and not replace:
-        raise RunError(
-            f"{out} holds a finished run already; training would replace it. "
-            "Choose another --out, or say --replace."
-        )
+    check_kept(out, RUN, replace=replace)
     if (out / "resume").is_dir() and not (resume or replace):
         raise RunError(
             f"{out} holds unfinished training; starting anew would discard it. "

@@ -19,6 +19,7 @@ from ibis.backends import BaseBackend
 
 from skipwise.cli.arguments import MEMORY_GIB, data_engine, settings_from
 from skipwise.cli.console import ConsoleProgress, draw_bars, draw_table, open_console
+from skipwise.cli.replacing import DATASET, WORLD, ReplaceOption, check_out
 from skipwise.engine import ENGINES, open_spark
 from skipwise.errors import SettingError
 from skipwise.events.read import EventLog, ReadSettings, read_log
@@ -30,7 +31,7 @@ from skipwise.features.rebuild import rebuild
 from skipwise.settings import check_choice
 from skipwise.simulation.log import simulate
 from skipwise.simulation.world import WorldSettings
-from skipwise.storage import check_replaceable, write_json
+from skipwise.storage import write_json
 
 LogPath = Annotated[Path, typer.Argument(metavar="PATH", help="Folder or file of the log.")]
 SourceOption = Annotated[
@@ -64,6 +65,7 @@ def simulate_command(
         Path | None,
         typer.Option("--fit", help="A real log whose habits the viewers get; viewers, days by it."),
     ] = None,
+    replace: ReplaceOption = False,
     config: Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Other settings.")
@@ -74,6 +76,7 @@ def simulate_command(
     Example: skipwise simulate world --viewers 500 --days 8 --seed 1
     """
     start = settings_from(WorldSettings(viewers=viewers, days=days, seed=seed), config, overrides)
+    check_out(out, WORLD, replace=replace)
     if fit is not None:
         _simulate_like(fit, out, start, truth=truth)
         return
@@ -95,7 +98,6 @@ def _simulate_like(path: Path, out: Path, start: WorldSettings, *, truth: bool) 
     fitted = facts_of(events, fitted_on)
     held_out = facts_of(events, held_out_days, fitted.surfaces)
     world = fit_world(fitted, start, progress)
-    check_replaceable(out, "world.json", "a simulated world")
     simulate(out, world, progress, truth=truth)
     like = measured(world, fitted.surfaces)
     distances = compare(fitted, held_out, like)
@@ -169,6 +171,7 @@ def prepare_command(
         str | None,
         typer.Option("--only", help="Rebuild this one file of DATASET, as in events.arrow."),
     ] = None,
+    replace: ReplaceOption = False,
     scratch: Annotated[
         Path | None,
         typer.Option("--scratch", help="Folder that this machine and the executors share."),
@@ -184,6 +187,13 @@ def prepare_command(
     """
     given = settings_from(PrepareSettings(), config, overrides)
     check_choice("--engine", engine, ENGINES)
+    if only is None:
+        check_out(out, DATASET, replace=replace)
+    elif replace:
+        raise SettingError(
+            "--replace is said beside --only; it must not be, for --only rebuilds one file of a "
+            "dataset that stays. Leave one of them out."
+        )
     progress = ConsoleProgress()
     with ExitStack() as stack:
         cluster = None

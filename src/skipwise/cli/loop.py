@@ -14,6 +14,7 @@ import typer
 
 from skipwise.cli.arguments import settings_from
 from skipwise.cli.console import ConsoleProgress, open_console
+from skipwise.cli.replacing import LOOP_LOG, ReplaceOption, check_out
 from skipwise.cli.serving import check_serving_installed
 from skipwise.experiments.definition import read_definition
 
@@ -26,6 +27,7 @@ def loop_command(
     data: Annotated[Path, typer.Option("--data", help="DATASET prepared from that world.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write: the log of it all.")],
     seed: Annotated[int, typer.Option(help="Of what viewers do.")] = 0,
+    replace: ReplaceOption = False,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Of serving, as in slate.candidates=200."),
@@ -39,6 +41,7 @@ def loop_command(
     from skipwise.loop.closed import loop_settings, run_closed_loop
     from skipwise.serving.readiness import check_ready
 
+    check_out(out, LOOP_LOG, replace=replace)
     read = read_definition(definition)
     check_ready(read)
     facts = run_closed_loop(

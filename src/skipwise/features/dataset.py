@@ -158,7 +158,8 @@ class Dataset:
         if events.num_rows != expected:
             raise DatasetError(
                 f"{path}/events.arrow has {events.num_rows} rows, dataset.json says {expected}. "
-                "The folder was changed after it was written: run `skipwise prepare` again."
+                "The folder was changed after it was written: run `skipwise prepare` again, with "
+                "--replace."
             )
         return cls(
             path=path,
@@ -253,18 +254,20 @@ def read_description(path: Path) -> dict[str, Any]:
         description: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise DatasetError(
-            f"{file} is damaged: {problem}; it must be JSON. Run `skipwise prepare` again."
+            f"{file} is damaged: {problem}; it must be JSON. Run `skipwise prepare` again, "
+            "with --replace."
         ) from None
     if not isinstance(description, dict):
         raise DatasetError(
             f"{file} is damaged: it is a {type(description).__name__}, must be a JSON object. "
-            "Run `skipwise prepare` again."
+            "Run `skipwise prepare` again, with --replace."
         )
     version = description.get("format_version")
     if version != FORMAT_VERSION:
         raise DatasetError(
             f"{path} has format version {version}, must be {FORMAT_VERSION}. "
-            "It was prepared by another version of Skipwise: run `skipwise prepare` again."
+            "It was prepared by another version of Skipwise: run `skipwise prepare` again, with "
+            "--replace."
         )
     lacking = [
         key for key, kind in _DESCRIBED.items() if not isinstance(description.get(key), kind)
@@ -274,7 +277,8 @@ def read_description(path: Path) -> dict[str, Any]:
         lacking = [f"settings.{key}" for key in parts if key not in description["settings"]]
     if lacking:
         raise DatasetError(
-            f"{file} is damaged: it must hold {', '.join(lacking)}. Run `skipwise prepare` again."
+            f"{file} is damaged: it must hold {', '.join(lacking)}. Run `skipwise "
+            "prepare` again, with --replace."
         )
     return description
 
