@@ -94,6 +94,10 @@ def test_the_figures_are_those_of_the_evaluation(page: Page, measured_run: Path)
         assert field == f"{found['value']:.3f} {found['low']:.3f} to {found['high']:.3f}"
     theirs = card["baselines"]["random"]["objectives"]["glance"]
     assert page.row("random", f"{theirs['auc']['value']:.3f} {theirs['auc']['low']:.3f}")
+    assert (theirs["auc"], "“Random” is every order" in page.text) == (
+        {"value": 0.5, "low": 0.5, "high": 0.5},
+        True,
+    )
     assert page.row("mean absolute error", f"{card['objectives']['watch']['mae_s']['value']:.2f}")
     slate = card["slate"]["glance_at_3"]
     assert page.row(
@@ -154,11 +158,13 @@ def test_a_changed_figure_changes_the_page(run: Path, card: dict[str, Any]) -> N
     random["difference"]["auc"] = {"value": -0.4321, "low": -0.44, "high": -0.42}
     random["difference"]["gauc"] = random["difference"]["log_loss"] = None
     rate = card["baselines"]["video_rate"]["objectives"]["glance"]
+    random["auc"] = {"value": 0.51, "low": 0.5, "high": 0.52}  # one order, as was drawn before
     rate["difference"] = dict.fromkeys(rate["difference"])
     write_json(run / "evaluation.json", card)
     page = read(write_report(run))
     assert page.row("Skipwise", "0.988 0.987 to 0.989")
     assert page.row("glance", "– – – cannot be said", "▼ – – behind by AUC")  # noqa: RUF001
+    assert "“Random” is every order" not in page.text
     assert "▼ ours behind by 0.432" in page.row("random", f"{random['auc']['value']:.3f}")[1]
 
 

@@ -194,10 +194,8 @@ def _num_surfaces(yardstick: Yardstick) -> int:
 
 def _random(yardstick: Yardstick) -> Probabilities:
     return {
-        name: random_order(
-            len(yardstick.rows), overall_rate=training_rate(yardstick.labels(name)), seed=place
-        )
-        for place, name in enumerate(yardstick.learnable)
+        name: random_order(len(yardstick.rows), overall_rate=training_rate(yardstick.labels(name)))
+        for name in yardstick.learnable
     }
 
 

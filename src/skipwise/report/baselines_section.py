@@ -7,6 +7,7 @@
 Reads `evaluation.json`; is read by `page`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,10 @@ Card = Mapping[str, Any]
 
 METRICS: Mapping[str, str] = {"auc": "AUC", "gauc": "GAUC", "log_loss": "log-loss", "ece": "ECE"}
 OURS_NAME = "Skipwise"
+_RANDOM = (
+    " “Random” is every order at once, with the share of positives of the training days as its "
+    "probability: its AUC and GAUC are 0.5, so that to be apart from it is to be apart from chance."
+)
 NO_EVALUATION = (
     "No evaluation yet. Make one with `skipwise evaluate RUN --from DAY --to DAY`, then write this "
     "report again."
@@ -76,8 +81,15 @@ def _what_was_measured(card: Card) -> str:
         "ranking can use; log-loss in nats per event; ECE how far probabilities lie from what "
         "happens. AUC and GAUC: larger is better; log-loss and ECE: smaller. Small print and "
         "bars: 95 % intervals, over viewers drawn anew; differences are of the same drawn "
-        "viewers."
+        "viewers." + (_RANDOM if _is_every_order(card["baselines"].get("random")) else "")
     )
+
+
+def _is_every_order(random: Card | None) -> bool:
+    """Say whether "random" was measured over all orders; evaluations of before drew one."""
+    figures = [found.get("auc") for found in random["objectives"].values()] if random else []
+    values = [figure["value"] for figure in figures if figure and figure["value"] is not None]
+    return bool(values) and all(math.isclose(value, 0.5) for value in values)
 
 
 def _stale(findings: Findings) -> list[Block]:
@@ -117,7 +129,7 @@ def _dots(card: Card, names: list[str]) -> Chart:
         name="against-baselines",
         title="How well does each tell positives from negatives?",
         reading="Dots are the figures, bars their 95 % intervals; further right is better. A mark "
-        "without a bar has too few positives for an interval.",
+        "without a bar has too few positives for an interval, or is the random order.",
         svg=draw("against-baselines", "AUC and GAUC by objective and scorer", (8, height), paint),
     )
 

@@ -129,12 +129,11 @@ def _slices(card: Card, labels: LabelConfig) -> list[Block]:
     names = binary_objectives(card)
     table = Table(
         caption="AUC by part of the events",
-        head=("part", "events", "share", *names),
+        head=("part", "events", *names),
         rows=tuple(
             (
                 name,
-                f"{found['rows']:,}",
-                share_text(found["rows"], card["rows"]),
+                Cell(text=f"{found['rows']:,}", below=share_text(found["rows"], card["rows"])),
                 *(_slice_cell(found.get(objective, {})) for objective in names),
             )
             for name, found in parts
