@@ -23,6 +23,10 @@ from tests.worlds import timed_rows
 
 LIVE = View(mode="progressive")
 LATE = View(mode="progressive", extra_delay_ms=6 * 3_600_000)
+VIEWS = [View(), LIVE, LATE]
+VIEW_NAMES = ["daily", "live", "late"]
+SHORT = "model.encoder.history_length=7"
+"""So short a history that small data reach beyond it."""
 
 
 def tiny_settings(*words: str) -> TrainSettings:

@@ -1,6 +1,7 @@
 """Stretches hold what each candidate may read, far enough back, and nothing of the future."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -19,12 +20,8 @@ from skipwise.features.stretches import (
 )
 from skipwise.features.view import View, Views
 from skipwise.training.views import draw_views
+from tests.models import LATE, LIVE, VIEW_NAMES, VIEWS
 from tests.worlds import days_of, timed_rows, with_events, with_other_outcomes
-
-LIVE = View(mode="progressive")
-LATE = View(mode="progressive", extra_delay_ms=6 * 3_600_000)
-VIEWS = [View(), LIVE, LATE]
-VIEW_NAMES = ["daily", "live", "late"]
 
 
 def everything(plan: Plan) -> NDArray[np.int64]:
@@ -202,6 +199,14 @@ def test_a_candidate_has_the_counters_of_its_view(small_dataset: Dataset) -> Non
     assert (forms[0] != forms[1]).any()
 
 
+A_SECOND_APART: Mapping[str, list[float]] = {
+    "shown_at_ms": [1000, 2000, 3000, 4000],
+    "requested_at_ms": [1000, 2000, 3000, 4000],
+    "known_at_ms": [1001, 2001, 3001, 4001],
+}
+"""Columns of `one_viewer`."""
+
+
 def one_viewer(dataset: Dataset, view: View, **columns: list[float]) -> Stretches:
     """Read the first four events of the first viewer, with these columns instead of theirs."""
     rows = np.arange(dataset.num_events) < 4
@@ -250,9 +255,7 @@ def test_what_is_long_falls_in_the_last_bucket(small_dataset: Dataset) -> None:
     batch = one_viewer(
         small_dataset,
         LIVE,
-        shown_at_ms=[1000, 2000, 3000, 4000],
-        requested_at_ms=[1000, 2000, 3000, 4000],
-        known_at_ms=[1001, 2001, 3001, 4001],
+        **A_SECOND_APART,
         session_place=[500, 501, 502, 503],
         glance_run=[500, 501, 502, 503],
         hour=[1, 1, 1, 1],
@@ -266,9 +269,7 @@ def test_the_watched_share_is_a_bucket_of_w_over_d(small_dataset: Dataset) -> No
     batch = one_viewer(
         small_dataset,
         LIVE,
-        shown_at_ms=[1000, 2000, 3000, 4000],
-        requested_at_ms=[1000, 2000, 3000, 4000],
-        known_at_ms=[1001, 2001, 3001, 4001],
+        **A_SECOND_APART,
         watch_s=[0.0, 5.0, np.nan, 30.0],
         duration_s=[10.0, 10.0, 10.0, 10.0],
     )
@@ -277,9 +278,7 @@ def test_the_watched_share_is_a_bucket_of_w_over_d(small_dataset: Dataset) -> No
     batch = one_viewer(
         small_dataset,
         LIVE,
-        shown_at_ms=[1000, 2000, 3000, 4000],
-        requested_at_ms=[1000, 2000, 3000, 4000],
-        known_at_ms=[1001, 2001, 3001, 4001],
+        **A_SECOND_APART,
         watch_s=[30.0, 5.0, 1.0, 0.0],
         duration_s=[10.0, np.nan, 1.0, 1.0],
     )

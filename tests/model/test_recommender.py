@@ -16,14 +16,20 @@ from skipwise.features.stretches import Plan, plan_stretches, read_stretches
 from skipwise.features.view import View
 from skipwise.features.window_state import freeze_state
 from skipwise.model.batch import Batch, to_batch
-from tests.models import LATE, LIVE, Untrained, logits_of, stacked, tiny_settings, untrained
+from tests.models import (
+    LIVE,
+    SHORT,
+    VIEW_NAMES,
+    VIEWS,
+    Untrained,
+    logits_of,
+    stacked,
+    tiny_settings,
+    untrained,
+)
 from tests.worlds import days_of, timed_rows, with_counters, with_events, with_other_outcomes
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-VIEWS = [View(), LIVE, LATE]
-VIEW_NAMES = ["daily", "live", "late"]
-SHORT = "model.encoder.history_length=7"
 
 
 def assert_alone_is_the_same(model: Untrained, view: View) -> None:

@@ -9,13 +9,9 @@ from torch import Tensor
 from skipwise.features.dataset import Dataset
 from skipwise.features.view import View
 from skipwise.model.batch import Batch
-from tests.models import LATE, LIVE, Untrained, logits_of, untrained
+from tests.models import SHORT, VIEW_NAMES, VIEWS, Untrained, logits_of, untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-VIEWS = [View(), LIVE, LATE]
-VIEW_NAMES = ["daily", "live", "late"]
-SHORT = "model.encoder.history_length=7"
 
 
 @pytest.mark.parametrize("words", [(), ("model.encoder.pair_biases=false",)])

@@ -10,12 +10,11 @@ from skipwise.features.view import View
 from skipwise.model.encoder_settings import KINDS
 from skipwise.model.request import Array, Candidates, History
 from skipwise.serving.backends import Backend, Ranked, eager_backend
-from tests.models import LIVE, Untrained, stacked, untrained
+from tests.models import LIVE, SHORT, Untrained, stacked, untrained
 from tests.serving.asked import Asked, asked_one_by_one
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = "model.encoder.history_length=7"
 SHAPES = {
     "curve": (SHORT,),
     "two blocks": (SHORT, "model.encoder.blocks=2"),

@@ -12,13 +12,12 @@ from skipwise.model.forms import RankForm
 from skipwise.model.request import Array, Candidates
 from skipwise.model.short_rank import ShortRankForm, rank_form
 from skipwise.serving.backends import Backend, backend_of, eager_backend
-from tests.models import LIVE, Untrained, untrained
+from tests.models import LIVE, SHORT, Untrained, untrained
 from tests.serving.asked import Asked, asked_one_by_one
 from tests.serving.test_backends import numbers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = "model.encoder.history_length=7"
 SHAPES = {
     "as the preset has it": (SHORT,),
     "cuts of the curve": (SHORT, "model.objectives.relation=curve"),

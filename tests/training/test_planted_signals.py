@@ -13,14 +13,13 @@ from skipwise.features.view import View
 from skipwise.model.predict import predict_rows
 from skipwise.training.checkpoint import load_run
 from skipwise.training.fit import train
-from tests.models import tiny_settings
+from tests.models import LIVE, tiny_settings
 from tests.worlds import days_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 TEST_DAYS = 2
 """The last ones of eight; the best possible AUC there is .85."""
-LIVE = View(mode="progressive")
 FAST = (
     "refit=false",
     "passes_at_most=3",

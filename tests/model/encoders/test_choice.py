@@ -10,7 +10,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.labels.feedback import GROUP_OF, Group
 from skipwise.model.encoder_settings import KINDS, WHOLE_HISTORY, EncoderSettings
 from skipwise.model.encoders.choice import ENCODERS
-from tests.models import LIVE, stacked, tiny_settings, untrained
+from tests.models import LIVE, SHORT, stacked, tiny_settings, untrained
 from tests.worlds import (
     days_of,
     timed_rows,
@@ -22,7 +22,6 @@ from tests.worlds import (
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SHORT = "model.encoder.history_length=7"
 BASELINES = [kind for kind in KINDS if kind != "feedback"]
 READING = [kind for kind in KINDS if kind != "none"]
 
