@@ -120,7 +120,7 @@ def lag_s(now_s_BQ: Tensor, then_s_BK: Tensor) -> Tensor:
     """
     now_s_BQ = torch.nan_to_num(now_s_BQ, nan=-torch.inf)
     then_s_BK = torch.nan_to_num(then_s_BK, nan=torch.inf)
-    return (now_s_BQ.unsqueeze(2) - then_s_BK.unsqueeze(1)).clamp(min=0).float()
+    return (now_s_BQ.unsqueeze(2) - then_s_BK.unsqueeze(1)).float().clamp_(min=0)
 
 
 def bends(amounts: Tensor, knots: tuple[float, ...]) -> Tensor:
@@ -138,9 +138,9 @@ def bends(amounts: Tensor, knots: tuple[float, ...]) -> Tensor:
     >>> bends(torch.tensor([3.0]), (0.0, 1.5)).mul(10).flatten()
     tensor([2.0000, 0.5000])
     """
-    logs = torch.log2(1 + amounts).div(10)
+    logs = torch.log2(1 + amounts).div_(10)
     at = torch.tensor(knots, dtype=logs.dtype, device=logs.device).div(10)
-    return (logs - at.view(-1, *[1] * logs.dim())).clamp(min=0)
+    return (logs - at.view(-1, *[1] * logs.dim())).clamp_(min=0)
 
 
 def weighted(weights_HF: Tensor, features_BFQK: Tensor) -> Tensor:
