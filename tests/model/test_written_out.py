@@ -9,6 +9,7 @@ from torch import Tensor
 from skipwise.features.dataset import Dataset
 from skipwise.features.view import View
 from skipwise.model.batch import Batch
+from skipwise.model.products import products_in
 from tests.models import SHORT, VIEW_NAMES, VIEWS, Untrained, logits_of, untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -49,6 +50,26 @@ def test_what_is_trained_is_what_is_scored_and_gradients_written_out_are_torchs(
     for name, gradient in by_torch.items():
         spread = float(gradient.abs().max())
         torch.testing.assert_close(by_hand[name], gradient, rtol=1e-3, atol=1e-4 * spread + 1e-7)
+
+
+def test_products_in_bf16_give_nearly_the_same_logits_and_gradients(small_dataset: Dataset) -> None:
+    """Each tensor's gradient points where that of float32 does, and is as long."""
+    model = untrained(small_dataset, SHORT, "model.encoder.blocks=2")
+    batch = model.batch(LIVE)
+    exact, scored = gradients(model, batch), logits_of(model, batch)
+    with products_in(torch.bfloat16):
+        rounded = gradients(model, batch)
+        trained = torch.stack(list(model.model(batch).predictions.logits.values()), 1).detach()
+        assert torch.equal(logits_of(model, batch), scored)  # scoring does not know of it
+    assert trained.dtype is torch.float32
+    assert 1e-5 < float((trained - scored).abs().max() / scored.abs().max()) < 0.02
+    told = [name for name, gradient in exact.items() if float(gradient.norm()) > 1e-3]
+    assert len(told) > 50
+    for name in told:
+        given, expected = rounded[name].flatten(), exact[name].flatten()
+        assert given.dtype is torch.float32
+        assert float((given - expected).norm()) < 0.06 * float(expected.norm()), name
+    assert torch.equal(gradients(model, batch)[told[0]], exact[told[0]])  # and it is over
 
 
 def gradients(model: Untrained, batch: Batch) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from skipwise.training.settings import TrainSettings
 from tests.training.trained import same_weights, short_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WIDE = "model.width=64"
+WIDE = "model.width=32"
 
 
 class Clocked:

@@ -25,6 +25,7 @@ from skipwise.model.band import Band
 from skipwise.model.dropout import Dropout
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.gradients import written_out
+from skipwise.model.products import Linear
 from skipwise.model.reading import (
     HIDDEN,
     LAG_KNOTS,
@@ -143,16 +144,14 @@ class _Block(nn.Module):
         heads, per_head = settings.heads, width // settings.heads
         self.heads, self.per_head, self.pair_biases = heads, per_head, settings.pair_biases
         self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
+        self.query_key_value = Linear(width, 3 * width)
+        self.output = Linear(width, width)
         self.pair_key = nn.Parameter(torch.zeros(NUM_GROUPS, NUM_GROUPS, heads, per_head))
         self.pair_value = nn.Parameter(torch.zeros(NUM_GROUPS, NUM_GROUPS, heads, per_head))
         self.pair = nn.Parameter(torch.zeros(NUM_GROUPS, NUM_GROUPS, heads))
         self.distance = nn.Linear(NUM_DISTANCES, heads, bias=False)
         nn.init.zeros_(self.distance.weight)
-        self.feed = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        )
+        self.feed = nn.Sequential(Linear(width, 2 * width), nn.GELU(), Linear(2 * width, width))
         self.dropout = Dropout(settings.dropout)
 
     def forward(self, events_BSD: Tensor, pairs: _Pairs) -> Tensor:

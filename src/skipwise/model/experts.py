@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from skipwise.model.dropout import Dropout
 from skipwise.model.gradients import two_layers, written_out
+from skipwise.model.products import linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class GroupExperts(nn.Module):
         table = (len(self.towers), experts_MED.shape[1])
         if written_out(features_MI):  # a softmax over five numbers side by side takes nine times
             by_expert = torch.arange(len(bias_N)).view(table).t().flatten()
-            logits_MN = functional.linear(features_MI, weight_NI[by_expert], bias_N[by_expert])
+            logits_MN = linear(features_MI, weight_NI[by_expert], bias_N[by_expert])
             gates_MEO = logits_MN.view(-1, *reversed(table)).softmax(1)
             return gates_MEO.transpose(1, 2), experts_MED
         logits_MN = _mapped(features_MI, weight_NI, bias_N)

@@ -7,8 +7,8 @@
 
 - The numbers are those of the plain form, and so are the gradients (tests compare them in double
   precision); what is saved is copies, sums of zeros, and passes over memory.
-- Only where a gradient is asked for, on a CPU, in one precision: `written_out`. Else the caller
-  takes the plain form, which exports and autocast know.
+- Only where a gradient is asked for, on a CPU: `written_out`. Else the caller takes the plain form,
+  which exports and autocast know. Products are taken as `products` says.
 
 Is read by `experts`, `objectives`, `band`, `encoder` and `reader`. No I/O, no randomness.
 """
@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from skipwise.model.products import product_kind
 
 
 def written_out(values: object) -> TypeGuard[Tensor]:
@@ -112,37 +114,44 @@ class _TwoLayers(torch.autograd.Function):
         bias_ED: Tensor,
         kept_MN: Tensor | None,
     ) -> Tensor:
-        given_MN = torch.addmm(bias_N, features_MI, weight_NI.t())
+        kind, wide = product_kind(features_MI), features_MI.dtype
+        features_MI, weight_NI = features_MI.to(kind), weight_NI.to(kind)
+        given_MN = torch.addmm(bias_N.to(kind), features_MI, weight_NI.t()).to(wide)
         hidden_MN = functional.silu(given_MN)
         if kept_MN is not None:
             hidden_MN.mul_(kept_MN)
-        states_MED = given_MN.new_empty(len(given_MN), *bias_ED.shape)
+        hidden_MN, weight_EDH, bias_ED = hidden_MN.to(kind), weight_EDH.to(kind), bias_ED.to(kind)
+        states_MED = hidden_MN.new_empty(len(given_MN), *bias_ED.shape)
         for expert, hidden_MH in enumerate(hidden_MN.chunk(len(bias_ED), 1)):
             torch.addmm(
                 bias_ED[expert], hidden_MH, weight_EDH[expert].t(), out=states_MED[:, expert]
             )
         ctx.save_for_backward(features_MI, weight_NI, weight_EDH, given_MN, hidden_MN, kept_MN)
-        return states_MED
+        return states_MED.to(wide)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_MED: Tensor) -> tuple[Tensor | None, ...]:
         features_MI, weight_NI, weight_EDH, given_MN, hidden_MN, kept_MN = ctx.saved_tensors
-        back_MN, back_EDH = torch.empty_like(given_MN), torch.empty_like(weight_EDH)
+        kind, wide, back_bias_ED = features_MI.dtype, given_MN.dtype, gradient_MED.sum(0)
+        gradient_MED = gradient_MED.to(kind)
+        back_MN, back_EDH = torch.empty_like(hidden_MN), torch.empty_like(weight_EDH)
         num_experts = len(weight_EDH)
         parts = zip(back_MN.chunk(num_experts, 1), hidden_MN.chunk(num_experts, 1), strict=True)
         for expert, (back_MH, hidden_MH) in enumerate(parts):
             torch.mm(gradient_MED[:, expert], weight_EDH[expert], out=back_MH)
             torch.mm(gradient_MED[:, expert].t(), hidden_MH, out=back_EDH[expert])
+        back_MN = back_MN.to(wide)
         if kept_MN is not None:
             back_MN.mul_(kept_MN)
         torch.ops.aten.silu_backward.grad_input(back_MN, given_MN, grad_input=back_MN)
+        back_bias_N, back_MN = back_MN.sum(0), back_MN.to(kind)
         return (
-            back_MN @ weight_NI,
-            back_MN.t() @ features_MI,
-            back_MN.sum(0),
-            back_EDH,
-            gradient_MED.sum(0),
+            (back_MN @ weight_NI).to(wide),
+            (back_MN.t() @ features_MI).to(wide),
+            back_bias_N,
+            back_EDH.to(wide),
+            back_bias_ED,
             None,
         )
 

@@ -26,6 +26,7 @@ from skipwise.errors import SettingError
 from skipwise.model.curve import NUM_HAZARDS, WatchCurve, share_lost
 from skipwise.model.experts import MIXERS, GroupExperts, SharedFeatures
 from skipwise.model.gradients import written_out
+from skipwise.model.products import Linear, linear
 from skipwise.model.watch_heads import WATCH_HEADS
 from skipwise.settings import check_choice, check_setting
 
@@ -189,8 +190,8 @@ class Predictor(nn.Module):
         bias_P = torch.cat([head.bias for head in heads])
         if written_out(states_MOD):  # one product: most of it zeros, but one pass over the states
             weight_PL = torch.block_diag(*[head.weight for head in heads])  # type: ignore[no-untyped-call]
-            direct_MP = functional.linear(wide_MF, wide_PF, bias_P)
-            answers_MP = direct_MP + functional.linear(states_MOD.flatten(1), weight_PL)
+            direct_MP = linear(wide_MF, wide_PF, bias_P)
+            answers_MP = direct_MP + linear(states_MOD.flatten(1), weight_PL)
             return dict(zip(self.towers, torch.split(answers_MP, sizes, 1), strict=True))
         direct = torch.split(functional.linear(wide_MF, wide_PF, bias_P), sizes, 1)
         answers_MO = [
@@ -287,7 +288,7 @@ class Messages(nn.Module):
         super().__init__()
         self.names = names
         self.affinity = nn.Parameter(torch.zeros(len(names), len(names)))
-        self.message = nn.Linear(width, width, bias=False)
+        self.message = Linear(width, width, bias=False)
         nn.init.zeros_(self.message.weight)
         self.norm = nn.LayerNorm(width)
 
@@ -306,7 +307,7 @@ class Messages(nn.Module):
         """
         num_experts = gates_MOE.shape[2]
         each_KL = torch.kron(self.matrix(), torch.eye(num_experts, device=gates_MOE.device))
-        heard_MOE = functional.linear(gates_MOE.flatten(1), each_KL).view_as(gates_MOE)
+        heard_MOE = linear(gates_MOE.flatten(1), each_KL).view_as(gates_MOE)
         read_MOD = torch.cat([gates_MOE, heard_MOE], 2) @ torch.cat(
             [experts_MED, self.message(experts_MED)], 1
         )

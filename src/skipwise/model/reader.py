@@ -18,6 +18,7 @@ from torch.nn import functional
 from skipwise.model.attention import Places, attention
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.gradients import in_slots, of_slots, written_out
+from skipwise.model.products import Linear
 from skipwise.model.reading import (
     HIDDEN,
     LAG_KNOTS,
@@ -67,9 +68,9 @@ class CandidateReader(Reader):
         super().__init__()
         check_heads(width, settings)
         self.heads, self.window = settings.heads, settings.history_length
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.output = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key_value = Linear(width, 2 * width)
+        self.output = Linear(width, width)
         self.no_past = nn.Parameter(torch.randn(2 * width) / math.sqrt(width))
         self.match = nn.Parameter(torch.zeros(settings.heads, NUM_MATCHES, NUM_GROUPS))
         self.group = nn.Parameter(torch.zeros(settings.heads, NUM_GROUPS))

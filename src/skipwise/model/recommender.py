@@ -25,6 +25,7 @@ from skipwise.model.encoders.choice import build_encoder
 from skipwise.model.experts import SharedFeatures
 from skipwise.model.inputs import InputLayer, Inputs, InputSettings, InputSizes
 from skipwise.model.objectives import Cuts, ObjectiveSettings, Predictions, Predictor
+from skipwise.model.products import Linear
 from skipwise.model.reader import CandidateReader
 from skipwise.model.reading import NUM_GROUPS, Reading
 from skipwise.model.retrieval import RetrievalHead, RetrievalSettings, WatchedPast
@@ -101,9 +102,9 @@ class Recommender(nn.Module):
         self.sizes = sizes
         self.inputs = InputLayer(sizes, width, settings.inputs)
         self.encoder, self.reader = build_encoder(width, settings.encoder)
-        self.gate = nn.Linear(width, 2 * width)
+        self.gate = Linear(width, 2 * width)
         counters = self.inputs.counters.width + NUM_LENGTHS
-        self.counter_states = nn.Sequential(nn.Linear(counters, 2 * width), nn.SiLU())
+        self.counter_states = nn.Sequential(Linear(counters, 2 * width), nn.SiLU())
         self.predictor = Predictor(
             9 * width,
             counters,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from skipwise.features.popularity import HALF_LIVES_DAYS
 from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.feedback import Group
+from skipwise.model.products import Linear
 from skipwise.model.reading import NUM_GROUPS, Reading
 from skipwise.settings import check_setting
 
@@ -73,17 +74,17 @@ class RetrievalHead(nn.Module):
         super().__init__()
         self.settings = settings
         pools, out = settings.pools, settings.width
-        self.key = nn.Linear(width, pools)
+        self.key = Linear(width, pools)
         self.group = nn.Parameter(torch.randn(pools, NUM_GROUPS))
         self.recency = nn.Parameter(torch.zeros(pools))
         self.no_past = nn.Parameter(torch.zeros(pools, width))
-        last = nn.Linear(2 * width, out)
+        last = Linear(2 * width, out)
         nn.init.zeros_(last.weight)  # to begin with, popularity and the fixed vectors alone
         nn.init.zeros_(last.bias)
         self.centre = nn.Parameter(torch.zeros(out))
-        self.viewer = nn.Sequential(nn.Linear((pools + 2) * width, 2 * width), nn.SiLU(), last)
+        self.viewer = nn.Sequential(Linear((pools + 2) * width, 2 * width), nn.SiLU(), last)
         self.video = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, out)
+            nn.LayerNorm(width), Linear(width, 2 * width), nn.SiLU(), Linear(2 * width, out)
         )
         self.popularity = nn.Parameter(torch.full((len(HALF_LIVES_DAYS),), 0.5))
         self.co_watched: Tensor

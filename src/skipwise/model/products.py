@@ -1,0 +1,99 @@
+"""In which precision are products taken while training? float32, or bf16 between float32 numbers.
+
+    with products_in(torch.bfloat16):   Linear, linear, experts and attention multiply in bf16
+
+- A processor with AMX multiplies in bf16 three to four times as fast (docs/engine.md). What is
+  multiplied, and each product, is rounded to 8 bits; sums inside a product are float32, and so is
+  all that stands between products (softmax, norms, curves, losses), weights and their gradients.
+- Only on a CPU and where a gradient is asked for. Scoring and exports never see it.
+
+Is read by `attention`, `gradients` and every part with a linear map. No I/O, no randomness.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+_KIND: ContextVar[torch.dtype | None] = ContextVar("kind of products", default=None)
+
+
+@contextlib.contextmanager
+def products_in(kind: torch.dtype | None) -> Iterator[None]:
+    """Take products of float32 in another kind until the end of the block; None = as they are."""
+    before = _KIND.set(kind)
+    try:
+        yield
+    finally:
+        _KIND.reset(before)
+
+
+def product_kind(values: Tensor) -> torch.dtype:
+    """Return in what kind such values are multiplied: theirs, or what `products_in` says."""
+    kind = _KIND.get()
+    if kind is None or values.dtype is not torch.float32 or values.device.type != "cpu":
+        return values.dtype
+    return kind
+
+
+class Linear(nn.Linear):
+    """A linear map whose products are taken as `products_in` says."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (..., N) of (..., I)."""
+        return linear(features, self.weight, self.bias)
+
+
+def linear(features: Tensor, weight_NI: Tensor, bias_N: Tensor | None = None) -> Tensor:
+    """Map features linearly, (..., I) -> (..., N), and take products as `products_in` says.
+
+        y = x W^T + b,   dx = g W,   dW = g^T x,   db = sum of g
+
+    Args:
+        features: x.
+        weight_NI: W.
+        bias_N: b; None = nothing.
+    """
+    if not torch.is_grad_enabled() or (kind := product_kind(features)) is features.dtype:
+        return functional.linear(features, weight_NI, bias_N)
+    mapped: Tensor = _Linear.apply(features, weight_NI, bias_N, kind)  # type: ignore[no-untyped-call]
+    return mapped
+
+
+def into(whole: Tensor, left: Tensor, right: Tensor) -> None:
+    """Write products (B, X, Y) of (B, X, K) and (B, K, Y) where they belong, in its own kind."""
+    if whole.dtype is left.dtype and whole.is_contiguous():
+        torch.bmm(left, right, out=whole)
+    else:
+        whole.copy_(torch.bmm(left, right))
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight_NI: Tensor, bias_N: Tensor | None, kind: torch.dtype
+    ) -> Tensor:
+        flat_MI, narrow_NI = features.reshape(-1, features.shape[-1]).to(kind), weight_NI.to(kind)
+        if bias_N is None:
+            mapped_MN = flat_MI @ narrow_NI.t()
+        else:
+            mapped_MN = torch.addmm(bias_N.to(kind), flat_MI, narrow_NI.t())
+        ctx.save_for_backward(flat_MI, narrow_NI)
+        return mapped_MN.to(features.dtype).view(*features.shape[:-1], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        flat_MI, narrow_NI = ctx.saved_tensors
+        wide_MN = gradient.reshape(-1, len(narrow_NI))
+        narrow_MN, kind = wide_MN.to(narrow_NI.dtype), gradient.dtype
+        back = None
+        if ctx.needs_input_grad[0]:
+            back = (narrow_MN @ narrow_NI).to(kind).view(*gradient.shape[:-1], -1)
+        back_bias_N = wide_MN.sum(0) if ctx.needs_input_grad[2] else None
+        return back, (narrow_MN.t() @ flat_MI).to(kind), back_bias_N, None
