@@ -138,7 +138,8 @@ def report(rows: list[dict[str, Any]]) -> None:
                 ratios[f"over {name}, history {history}"] = ours / value
     for row in rows:
         flop = row.get("mflop_per_impression")
-        share = row["gflop_per_cpu_s"] / row["gemm_gflop_per_cpu_s"] if flop else None
+        in_bf16 = "bf16_" if row.get("precision") == "bf16" else ""
+        share = row["gflop_per_cpu_s"] / row[f"gemm_{in_bf16}gflop_per_cpu_s"] if flop else None
         row["share_of_gemm_peak"] = share
         print(
             f"history {row['history']}  {row['net']:32}"
@@ -146,6 +147,7 @@ def report(rows: list[dict[str, Any]]) -> None:
             f"  {row['peak_mib']:6,.0f} MiB"
             + (f"  {flop:.2f} MFLOP each, {share:.0%} of the GEMM peak" if flop and share else "")
             + (f"  batches of {row['batch']:,}" if "batch" in row else "")
+            + (f"  {row['precision']}, {row['tokens']:,} events a batch" if "tokens" in row else "")
         )
         parts = row.get("ms_per_1000_impressions", {})
         if parts:

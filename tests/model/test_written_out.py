@@ -10,7 +10,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.features.view import View
 from skipwise.model.batch import Batch
 from skipwise.model.products import products_in
-from tests.models import SHORT, VIEW_NAMES, VIEWS, Untrained, logits_of, untrained
+from tests.models import LIVE, SHORT, VIEW_NAMES, VIEWS, Untrained, logits_of, untrained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
