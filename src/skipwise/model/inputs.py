@@ -26,6 +26,7 @@ from skipwise.features.vocabulary import UNSEEN
 from skipwise.labels.feedback import GROUP_OF, Feedback
 from skipwise.model.batch import Batch, ContextBatch, VideoBatch
 from skipwise.model.counter_features import CounterFeatures
+from skipwise.model.products import linear
 from skipwise.settings import check_setting
 
 
@@ -224,7 +225,7 @@ def summed(tables: Sequence[nn.Module], indices: Sequence[Tensor]) -> Tensor:
         [index.flatten() + int(start) for index, start in zip(indices, starts, strict=False)], 1
     )
     chosen_NR = weights[0].new_zeros(len(places_NK), int(starts[-1])).scatter_(1, places_NK, 1.0)
-    return (chosen_NR @ torch.cat(weights)).view(*indices[0].shape, -1)
+    return linear(chosen_NR, torch.cat(weights).t()).view(*indices[0].shape, -1)
 
 
 def _rows(values: Tensor, places: Tensor) -> Tensor:
