@@ -1,6 +1,7 @@
 """What is trained is what is scored: short forms of training give the plain ones' gradients."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_what_is_trained_is_what_is_scored_and_gradients_written_out_are_torchs(
 
 
 def test_products_in_bf16_give_nearly_the_same_logits_and_gradients(small_dataset: Dataset) -> None:
-    """Each tensor's gradient points where that of float32 does, and is as long."""
+    """All gradients together miss by 1 in 200 at most, none of one tensor by more than a fifth."""
     model = untrained(small_dataset, SHORT, "model.encoder.blocks=2")
     batch = model.batch(LIVE)
     exact, scored = gradients(model, batch), logits_of(model, batch)
@@ -63,12 +64,13 @@ def test_products_in_bf16_give_nearly_the_same_logits_and_gradients(small_datase
         assert torch.equal(logits_of(model, batch), scored)  # scoring does not know of it
     assert trained.dtype is torch.float32
     assert 1e-5 < float((trained - scored).abs().max() / scored.abs().max()) < 0.02
-    told = [name for name, gradient in exact.items() if float(gradient.norm()) > 1e-3]
+    lengths = {name: float(gradient.norm()) for name, gradient in exact.items()}
+    told = [name for name, length in lengths.items() if length > 1e-3]
     assert len(told) > 50
-    for name in told:
-        given, expected = rounded[name].flatten(), exact[name].flatten()
-        assert given.dtype is torch.float32
-        assert float((given - expected).norm()) < 0.06 * float(expected.norm()), name
+    assert all(rounded[name].dtype is torch.float32 for name in told)
+    missed = {name: float((rounded[name] - exact[name]).norm()) for name in told}
+    assert math.hypot(*missed.values()) < 0.005 * math.hypot(*lengths.values())
+    assert {name for name in told if missed[name] > 0.2 * lengths[name]} == set()
     assert torch.equal(gradients(model, batch)[told[0]], exact[told[0]])  # and it is over
 
 

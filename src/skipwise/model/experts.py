@@ -114,11 +114,10 @@ class GroupExperts(nn.Module):
         experts_MED = all_experts(self.experts(), features_MI)
         weight_NI, bias_N = self.gate_table()
         table = (len(self.towers), experts_MED.shape[1])
-        if written_out(features_MI):  # a softmax over five numbers side by side takes nine times
-            by_expert = torch.arange(len(bias_N)).view(table).t().flatten()
-            logits_MN = linear(features_MI, weight_NI[by_expert], bias_N[by_expert])
-            gates_MEO = logits_MN.view(-1, *reversed(table)).softmax(1)
-            return gates_MEO.transpose(1, 2), experts_MED
+        if written_out(features_MI):  # a softmax over five numbers side by side takes many times
+            logits_NM = linear(features_MI, weight_NI, bias_N).t().contiguous()
+            gates_OEM = logits_NM.view(*table, -1).softmax(1)
+            return gates_OEM.permute(2, 0, 1), experts_MED
         logits_MN = _mapped(features_MI, weight_NI, bias_N)
         return logits_MN.view(-1, *table).softmax(-1), experts_MED
 
