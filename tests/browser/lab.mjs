@@ -11,6 +11,7 @@ export async function reads(browser, { base, folder }) {
     const docs = await page.evaluate(() => ({
       requests: [...document.querySelectorAll(".request h2 code")].map((code) => code.textContent),
       types: document.querySelectorAll("[id^='type-']").length,
+      examples: [...document.querySelectorAll(".example")].map((each) => JSON.parse(each.textContent)),
       dead: [...document.querySelectorAll("a[href^='#']")].filter((link) => !document.getElementById(link.hash.slice(1))).map((link) => link.hash),
       wide: document.documentElement.scrollWidth > innerWidth,
     }));

@@ -53,6 +53,12 @@ def test_the_lab_shows_a_real_experiment_and_a_real_search_and_the_docs_every_re
         assert not lab["wide"]
         assert set(api["paths"]) == {each for each in docs["requests"] if each.startswith("/")}
         assert docs["types"] == len(api["components"]["schemas"])
+        assert docs["examples"] == [
+            operation["requestBody"]["content"]["application/json"]["example"]
+            for methods in api["paths"].values()
+            for operation in methods.values()
+            if "requestBody" in operation
+        ]
         assert docs["dead"] == []
         assert not docs["wide"]
 

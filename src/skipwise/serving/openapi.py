@@ -3,8 +3,9 @@
     ROUTES  ->  document  ->  /openapi.json
 
 - One table of routes makes both the server and the document, so that they cannot differ.
+- Every body has an example that can be sent as it stands.
 
-Reads `wire`; is read by `app`.
+Reads `wire` and `examples`; is read by `app`.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import skipwise
+from skipwise.serving.examples import EXAMPLES
 from skipwise.serving.wire import Problem
 
 
@@ -67,7 +69,12 @@ def document(routes: Sequence[Described]) -> dict[str, Any]:
         if route.body is not None:
             operation["requestBody"] = {
                 "required": True,
-                "content": {"application/json": {"schema": schema_of[route.body]}},
+                "content": {
+                    "application/json": {
+                        "schema": schema_of[route.body],
+                        "example": msgspec.to_builtins(EXAMPLES[route.body]),
+                    }
+                },
             }
         if "{" in route.path:
             name = route.path.split("{")[1].split("}")[0]

@@ -53,6 +53,14 @@ function nameIn(schema) {
   return schema?.$ref?.split("/").at(-1) ?? null;
 }
 
+/** A body that can be sent as it stands. */
+function exampleOf(operation) {
+  const example = operation.requestBody?.content?.["application/json"]?.example;
+  if (example === undefined) return null;
+  return node("div", { class: "part" }, node("h3", {}, "For example"),
+    node("pre", { class: "example" }, node("code", {}, JSON.stringify(example, null, 2))));
+}
+
 function part(words, schema, schemas, of) {
   const name = nameIn(schema);
   if (!name) return null;
@@ -67,6 +75,7 @@ function request(path, method, operation, schemas) {
     node("h2", { id: `h-${operation.operationId}` }, node("span", { class: `method ${method}` }, method.toUpperCase()), " ", node("code", {}, path)),
     node("p", {}, operation.summary, " ", node("span", { class: "note" }, scope ? `Scope ${scope}.` : "No key needed.")),
     part("Body", schemaIn(operation.requestBody), schemas, `${method.toUpperCase()} ${path}`),
+    exampleOf(operation),
     part("Answer", schemaIn(operation.responses["200"]), schemas, `${method.toUpperCase()} ${path}`));
 }
 
