@@ -1,13 +1,16 @@
-"""Every body has an example, granted as it stands."""
+"""Every body has an example, granted as it stands and refused with a field mistyped."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from skipwise.features.dataset import Dataset
 from skipwise.serving.app import ENDPOINTS
+from skipwise.serving.examples import EXAMPLES
 from skipwise.serving.openapi import Described
 from skipwise.serving.serve import Service
 from skipwise.training.checkpoint import TrainedRun
@@ -37,3 +40,41 @@ def test_the_example_of_a_body_is_granted_as_it_stands(
     operation = document["paths"][described.path][described.method.lower()]
     content = operation["requestBody"]["content"]["application/json"]
     exemplary.ask(described.method, described.path, content["example"])
+
+
+@pytest.mark.parametrize("described", TAKE_A_BODY, ids=lambda each: f"{each.method} {each.path}")
+def test_a_mistyped_field_of_a_body_is_refused_with_the_nearest(
+    exemplary: Client, described: Described
+) -> None:
+    """Each field of each example in turn, also of what stands inside others."""
+    for path, name, body in _mistyped(msgspec.to_builtins(EXAMPLES[described.body])):
+        refused = exemplary.request(described.method, described.path, json=body)
+        assert refused.status_code == 422
+        told = refused.json()
+        assert told["field"] == f"{path}{name}s"
+        assert f"must be absent: it is no field. Did you mean '{name}'?" in told["error"]
+
+
+@pytest.mark.parametrize("described", TAKE_A_BODY, ids=lambda each: f"{each.method} {each.path}")
+def test_a_field_like_none_is_refused_without_a_guess(
+    exemplary: Client, described: Described
+) -> None:
+    body = {**msgspec.to_builtins(EXAMPLES[described.body]), "zzz": 1}
+    told = exemplary.request(described.method, described.path, json=body).json()
+    assert (told["field"], told["must_be"]) == ("zzz", "absent: it is no field")
+    assert "Did you mean" not in told["error"]
+
+
+def _mistyped(value: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield where a field was, its name, and everything with an `s` put after that name."""
+    if isinstance(value, list | tuple):
+        for place, each in enumerate(value):
+            for at, name, wrong in _mistyped(each, f"{path}[{place}]."):
+                yield at, name, [*value[:place], wrong, *value[place + 1 :]]
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            others = {key: other for key, other in value.items() if key != name}
+            yield path, name, {**others, f"{name}s": each}
+            inside = f"{path}{name}" if isinstance(each, list | tuple) else f"{path}{name}."
+            for at, inner, wrong in _mistyped(each, inside):
+                yield at, inner, {**others, name: wrong}

@@ -3,7 +3,9 @@
     body, type  ->  decode  ->  a value of the type, or Refusal
     any error   ->  refusal_of  ->  Refusal: a status and a Problem
 
-Reads `wire` and `errors`; is read by `app`.
+- An unknown field, of whatever body, is refused with the nearest that there is; so is a word.
+
+Reads `wire`, `settings` and `errors`; is read by `app`.
 """
 
 import re
@@ -15,6 +17,7 @@ from msgspec import inspect
 
 from skipwise.errors import SkipwiseError, StateError, StorageError
 from skipwise.serving.wire import A_DAY, NO_DOTS, Problem
+from skipwise.settings import nearest
 
 Body = TypeVar("Body")
 _SHOWN = 80
@@ -120,25 +123,28 @@ def _of_validation(said: str, body: Any, kind: Any) -> Refusal:
     what = found["what"] if found else said
     path = (found["path"] if found else None) or "$"
     named = _NAMED.search(what)
-    field = path.removeprefix("$").removeprefix(".")
+    field, meant = path.removeprefix("$").removeprefix("."), ""
     if named:
         field = f"{field}.{named['name']}" if field else named["name"]
         must_be = "absent: it is no field" if "unknown" in what else "given"
         value = _value_at(body, f"{path}.{named['name']}") if "unknown" in what else "missing"
+        if "unknown" in what:
+            meant = nearest(named["name"], _fields_at(kind, path))
     else:
         must_be = what.removeprefix("Expected ").removeprefix("Invalid ")
         value = _value_at(body, path)
         for form, words in _FORMS.items():
             must_be = words if form in must_be else must_be
         if must_be.startswith("enum value"):
-            must_be = f"one of {', '.join(_choices_at(kind, path))}"
+            choices = _choices_at(kind, path)
+            must_be, meant = f"one of {', '.join(choices)}", nearest(value.strip('"'), choices)
         elif must_be == "Number out of range":
             value, must_be = "too large a number", "a number that a float of 64 bits can hold"
         if field.endswith("_at_ms") and value.lstrip("-").isdigit() and abs(int(value)) < 10**11:
             must_be += ": UTC milliseconds since 1970; this looks like seconds"
     return Refusal(
         422,
-        f"{field or 'body'} is {value}, must be {must_be}. See /openapi.json.",
+        f"{field or 'body'} is {value}, must be {must_be}.{meant} See /openapi.json.",
         field=field or "body",
         value=value,
         must_be=must_be,
@@ -158,10 +164,19 @@ def _value_at(body: Any, path: str) -> str:
 
 def _choices_at(kind: Any, path: str) -> list[str]:
     """Return the words that a type allows at a path."""
+    return [str(word) for each in _kinds_at(kind, path) for word in _words(each)]
+
+
+def _fields_at(kind: Any, path: str) -> list[str]:
+    """Return the names of the fields that a type has at a path."""
+    return [name for each in _kinds_at(kind, path) for name in _names(each)]
+
+
+def _kinds_at(kind: Any, path: str) -> list[Any]:
     found: list[Any] = [inspect.type_info(kind)]
     for name, _ in _STEP.findall(path):
         found = [inner for each in found for inner in _inside(each, name)]
-    return [str(word) for each in found for word in _words(each)]
+    return found
 
 
 def _inside(kind: Any, name: str) -> list[Any]:
@@ -172,6 +187,16 @@ def _inside(kind: Any, name: str) -> list[Any]:
             return [field.type for field in fields if field.encode_name == name]
         case inspect.VarTupleType(item_type=item) if not name:
             return [item]
+        case _:
+            return []
+
+
+def _names(kind: Any) -> list[str]:
+    match kind:
+        case inspect.UnionType(types=types):
+            return [name for each in types for name in _names(each)]
+        case inspect.StructType(fields=fields):
+            return [field.encode_name for field in fields]
         case _:
             return []
 
