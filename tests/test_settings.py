@@ -11,6 +11,7 @@ from skipwise.settings import (
     apply_settings,
     check_choice,
     check_setting,
+    named_within,
     nearest,
     parse_overrides,
     read_settings_file,
@@ -243,3 +244,23 @@ def test_a_training_setting_is_refused_wherever_it_lies(word: str, says: str) ->
 def test_the_nearest_key_is_found_in_the_groups_too(word: str, meant: str) -> None:
     with pytest.raises(SettingError, match=f"Did you mean '{meant}'"):
         apply_settings(Car(), parse_overrides([word]))
+
+
+def test_an_owner_that_knows_part_of_a_name_is_quoted_by_the_whole_of_it() -> None:
+    """The encoder says `encoder.dropout`; it lies in the model, or wherever it is put."""
+    with pytest.raises(SettingError) as refused:
+        apply_settings(preset("small"), parse_overrides(["model.encoder.dropout=2"]))
+    name = "model.encoder.dropout"
+    assert str(refused.value) == f"{name} = 2, must be >= 0 and < 1. Change {name}."
+    assert refused.value.name == name
+
+
+def test_a_refusal_of_something_else_keeps_its_words() -> None:
+    words = "b.x = 1 with a.x = 2, must be equal. Change one."
+    for name in (None, "b.y"):
+        with pytest.raises(SettingError) as refused, named_within("c.", ["x"]):
+            raise SettingError(words, name=name)
+        assert str(refused.value) == words
+    with pytest.raises(SettingError) as refused, named_within("c.", ["x"]):
+        raise SettingError(words, name="b.x")
+    assert str(refused.value) == words.replace("b.x", "c.x")

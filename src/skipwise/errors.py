@@ -23,7 +23,14 @@ class EventError(SkipwiseError):
 
 
 class SettingError(SkipwiseError):
-    """A setting is unknown, of the wrong type or out of range."""
+    """A setting is unknown, of the wrong type or out of range.
+
+    Its owner knows the last part of its `name`; `settings.named_within` adds what goes before.
+    """
+
+    def __init__(self, message: str, *, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class DatasetError(SkipwiseError):

@@ -4,18 +4,21 @@
 
 - A setting lives in a frozen dataclass beside the code that reads it; dataclasses nest.
 - An unknown key is refused with the nearest right one; a value of the wrong type with the type.
+- What is refused is named as the user writes it, however deep its dataclass lies.
 - Nothing is evaluated: values are TOML values.
 
 Knows nobody; is read by every layer.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,7 +57,7 @@ def check_setting(
     wanted = " and ".join(
         f"{sign} {bound:g}" for sign, (bound, _) in bounds.items() if bound is not None
     )
-    raise SettingError(f"{name} = {value:g}, must be {wanted}. Change {name}.")
+    raise SettingError(f"{name} = {value:g}, must be {wanted}. Change {name}.", name=name)
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
@@ -67,8 +70,40 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         raise SettingError(
             f"{name} = {value!r}, must be one of {', '.join(choices)}."
-            f"{nearest(value, choices)} Change {name}."
+            f"{nearest(value, choices)} Change {name}.",
+            name=name,
         )
+
+
+@contextlib.contextmanager
+def named_within(prefix: str, fields: Collection[str]) -> Iterator[None]:
+    """Let refusals name a group's settings as the user writes them.
+
+    Args:
+        prefix: Where the group lies, as `serving.slate.`; empty at the top.
+        fields: The group's own; a refusal of anything else is passed on as it is.
+
+    Raises:
+        SettingError: As it was raised inside, by the full name.
+
+    >>> with named_within("serving.slate.", ["k"]):
+    ...     check_setting("slate.k", 0, at_least=1)
+    Traceback (most recent call last):
+        ...
+    skipwise.errors.SettingError: serving.slate.k = 0, must be >= 1. Change serving.slate.k.
+    """
+    try:
+        yield
+    except SettingError as problem:
+        name = problem.name or ""
+        first, last = name.partition(".")[0], name.rpartition(".")[2]
+        own = name if first in fields else last
+        if own.partition(".")[0] not in fields:
+            raise
+        full = prefix + own
+        alone = rf"(?<![\w.]){re.escape(name)}(?![\w]|\.\w)"
+        told = re.sub(alone, lambda _: full, str(problem))
+        raise SettingError(told, name=full) from None
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
@@ -157,7 +192,8 @@ def apply_settings(start: Settings, changes: Mapping[str, Any], *, prefix: str =
             values[key] = apply_settings(current, value, prefix=f"{name}.")
         else:
             values[key] = _as_type(name, value, hints[key])
-    return dataclasses.replace(start, **values)  # type: ignore[type-var]
+    with named_within(prefix, fields):
+        return dataclasses.replace(start, **values)  # type: ignore[type-var]
 
 
 def settings_to_dict(settings: Any) -> dict[str, Any]:

@@ -9,14 +9,14 @@ Is read by `main`.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from skipwise.cli.arguments import settings_from
 from skipwise.cli.console import ConsoleProgress, open_console
 from skipwise.errors import SettingError
-from skipwise.settings import apply_settings
+from skipwise.settings import apply_settings, check_choice
 
 
 def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
@@ -64,8 +64,10 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
     Example: skipwise serve run --data dataset --workers 2
     """
     check_serving_installed()
+    from skipwise.serving.backends import BackendName
     from skipwise.serving.serve import Service, ServiceSettings, serve
 
+    check_choice("--backend", backend, get_args(BackendName))
     service = Service(
         run=run,
         data=data,

@@ -88,6 +88,7 @@ def open_engine(
 
     Raises:
         RunError: The run is damaged or does not prove itself.
+        SettingError: Fewer events are kept than the model reads.
         StateError: The state is damaged, or was kept for another model.
     """
     settings = settings or ServeSettings()
@@ -112,7 +113,8 @@ def open_engine(
     if reach > settings.state.keep_events:
         raise SettingError(
             f"state.keep_events = {settings.state.keep_events}, must be at least the model's "
-            f"history of {reach}. Raise it."
+            f"history of {reach}. Raise it.",
+            name="state.keep_events",
         )
     if settings.clock == "log":
         clock = _going_on(store, clock)

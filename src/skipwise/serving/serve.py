@@ -38,7 +38,7 @@ from skipwise.serving.trial import TrialSettings
 from skipwise.serving.trust import Keys, check_reach
 from skipwise.serving.variants import begin, open_variants
 from skipwise.serving.worker import LimitSettings, Worker
-from skipwise.settings import apply_settings, check_setting, settings_to_dict
+from skipwise.settings import apply_settings, check_setting, named_within, settings_to_dict
 from skipwise.training.checkpoint import load_run
 
 _VARIABLE = "SKIPWISE_SERVE"
@@ -193,7 +193,8 @@ def _runs(service: Service) -> list[Path]:
 
 def _engine(service: Service, store: Store) -> Engine:
     settings = service.settings.serving
-    engine = open_engine(service.run, service.data, store, settings, followed=service.follow)
+    with named_within("serving.", [each.name for each in dataclasses.fields(settings)]):
+        engine = open_engine(service.run, service.data, store, settings, followed=service.follow)
     if service.follow is not None:
         name_state(store)  # before there are several processes
     if service.experiment is not None:
