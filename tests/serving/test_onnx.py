@@ -1,6 +1,7 @@
 """ONNX Runtime repeats the eager network, and is refused where it does not."""
 
 import dataclasses
+import re
 import shutil
 import time
 import warnings
@@ -19,7 +20,7 @@ from skipwise.model.curve import NUM_HAZARDS, WatchCurve, share_lost
 from skipwise.model.request import Array
 from skipwise.serving.engine import Engine
 from skipwise.serving.models import Served, prove
-from skipwise.serving.onnx import FORMS, about, ensure_exported
+from skipwise.serving.onnx import FORMS, about, announced, ensure_exported
 from skipwise.serving.opening import open_engine, prepare_state
 from skipwise.serving.serve_settings import ServeSettings
 from skipwise.serving.state.sqlite import SqliteStore
@@ -27,6 +28,7 @@ from skipwise.serving.state.store import StateSettings
 from skipwise.serving.wire import Event, EventBatch, RankRequest
 from skipwise.storage import write_json
 from skipwise.training.checkpoint import TrainedRun, read_description
+from tests.serving.running import Command
 
 AT_MS = 1_790_000_000_000
 
@@ -108,6 +110,26 @@ def _refuses_what_differs(served: Served, reference: Served, engine: Engine) -> 
     wrong = dataclasses.replace(served, backend=backend)
     with pytest.raises(RunError, match=r"on onnx differs by 0\.001"):
         prove(wrong, engine.world, reference=reference)
+
+
+def test_a_server_says_that_a_swap_exports_first_and_how_long_it_took(
+    small_run: TrainedRun, small_dataset: Dataset, tmp_path: Path
+) -> None:
+    """A real export: somebody who swaps waits for it, and sees why."""
+    ensure_exported(small_run.path)
+    first, later = tmp_path / "first", tmp_path / "later"
+    shutil.copytree(small_run.path, first)
+    shutil.copytree(small_run.path, later, ignore=shutil.ignore_patterns("onnx"))
+    state = f"sqlite:{tmp_path / 'state.db'}"
+    server = Command(first, small_dataset.path, state, backend="onnx").start()
+    server.client.timeout = 300
+    for _ in range(2):
+        server.client.ask("POST", "/v1/models", {"action": "swap", "run": "later"})
+        server.client.ask("POST", "/v1/models", {"action": "roll_back"})
+    printed = server.stop()
+    assert printed.count(announced(later)) == 1, printed
+    assert re.search(rf"exported {re.escape(str(later))} in \d+ s", printed)
+    assert announced(first) not in printed
 
 
 def test_of_several_workers_one_exports_and_the_others_wait(

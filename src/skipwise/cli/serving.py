@@ -48,7 +48,11 @@ def serve_command(  # noqa: PLR0913, PLR0917 - options of a command
         typer.Option("--experiment", help="Definition whose variants answer their viewers."),
     ] = None,
     backend: Annotated[
-        str, typer.Option(help="onnx, eager, or compiled, which needs a C++ compiler.")
+        str,
+        typer.Option(
+            help="onnx, eager, or compiled, which needs a C++ compiler. onnx exports each run "
+            "once, at its first start or swap: a minute or two; eager needs none."
+        ),
     ] = "onnx",
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",

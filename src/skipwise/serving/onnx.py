@@ -4,7 +4,8 @@
     RUN/onnx, Recommender  ->  onnx_backend  ->  Backend
 
 - Exported once per run and kept in it, under the checksum of the weights; the export takes tens
-  of seconds of one core, so it never runs inside a server, and yields to one.
+  of seconds of one core, so it never runs inside a server, and yields to one. A server says when
+  it begins and how long it took.
 - Numbers of events and candidates stay free; everything else is as in `model.forms`.
 - A backend is taken only when it has repeated the eager one (`models.prove`).
 
@@ -14,12 +15,14 @@ Reads `backends` and `training.checkpoint`; is read by `models`.
 import fcntl
 import inspect
 import json
+import logging
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -36,6 +39,8 @@ from skipwise.model.video_vectors import vector_width
 from skipwise.serving.backends import SHORTEST, Backend, Form, Runner, backend_of
 from skipwise.storage import replace_folder, write_json
 from skipwise.training.checkpoint import MODEL_FILE, load_run, read_description
+
+log = logging.getLogger("skipwise.serving")
 
 FOLDER, ABOUT = "onnx", "onnx.json"
 _LOCK = ".onnx.lock"
@@ -129,7 +134,15 @@ def ensure_exported(run: Path) -> None:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not is_exported(run):
+            log.info("%s", announced(run))
+            began_s = perf_counter()
             export_apart(run)
+            log.info("exported %s in %.0f s", run, perf_counter() - began_s)
+
+
+def announced(run: Path) -> str:
+    """Say that a run is exported, and how long one waits."""
+    return f"exporting {run} to ONNX, once: a minute or two of one core"
 
 
 def is_exported(run: Path) -> bool:

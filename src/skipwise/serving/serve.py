@@ -163,6 +163,7 @@ def begin_with(engine: Engine, file: Path) -> None:
 def worker_app() -> Starlette:
     """Make the application of a worker process from what its parent left in the environment."""
     logging.basicConfig(format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("skipwise.serving").setLevel(logging.INFO)
     return app_of(_from_values(json.loads(os.environ[_VARIABLE])))
 
 

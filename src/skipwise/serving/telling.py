@@ -16,7 +16,7 @@ from pathlib import Path
 from time import sleep
 
 from skipwise.errors import SettingError
-from skipwise.serving.onnx import is_exported
+from skipwise.serving.onnx import announced, is_exported
 from skipwise.training.checkpoint import read_description
 
 Say = Callable[[str], None]
@@ -51,7 +51,7 @@ def say_exports(runs: Iterable[Path], say: Say) -> None:
     for run in dict.fromkeys(runs):
         read_description(run)
         if not is_exported(run):
-            say(f"exporting {run} to ONNX, once: a minute or two of one core")
+            say(announced(run))
 
 
 def say_when_ready(host: str, port: int, say: Say) -> None:
