@@ -11,6 +11,7 @@ import pytest
 
 from skipwise.cli import demo
 from skipwise.cli.demo import AS_OF_LOG, serve_or_tell
+from skipwise.cli.program import typed_program
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_without_a_terminal_or_with_no_serve_the_command_is_named_and_nothing_se
     assert served == []
     command, rest = capsys.readouterr().out.split("\n", 1)
     assert shlex.split(command) == [
-        *("skipwise", "serve", str(tmp_path / "run")),
+        *(*typed_program(), "serve", str(tmp_path / "run")),
         *("--state", f"sqlite:{tmp_path / 'state.db'}", AS_OF_LOG),
     ]
     assert "http://127.0.0.1:8080/" in rest

@@ -8,6 +8,7 @@
 Is read by `main`.
 """
 
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from skipwise.cli.logs import (
     prepare_command,
     simulate_command,
 )
+from skipwise.cli.program import typed_program
 from skipwise.cli.serving import serve_command
 from skipwise.features.dataset import Dataset, iso_day
 
@@ -109,9 +111,9 @@ def serve_or_tell(out: Path, serve: bool | None) -> None:
         old.unlink()
     state = f"sqlite:{out / 'state.db'}"
     if not (sys.stdout.isatty() if serve is None else serve):
+        words = [*typed_program(), "serve", str(out / "run"), "--state", state, AS_OF_LOG]
         console.print(
-            f"skipwise serve {out / 'run'} --state {state} {AS_OF_LOG}\n"
-            "starts it; then open http://127.0.0.1:8080/ in a browser.",
+            f"{shlex.join(words)}\nstarts it; then open http://127.0.0.1:8080/ in a browser.",
             soft_wrap=True,
         )
         return

@@ -7,6 +7,7 @@
 Is read by `main`.
 """
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ import typer
 
 from skipwise.cli.arguments import settings_from
 from skipwise.cli.console import ConsoleProgress, open_console
+from skipwise.cli.program import typed_program
 from skipwise.cli.replacing import LOOP_LOG, ReplaceOption, check_out
 from skipwise.cli.serving import check_serving_installed
 from skipwise.experiments.definition import read_definition
@@ -53,9 +55,17 @@ def loop_command(
         settings=settings_from(loop_settings(seed), None, overrides),
         progress=ConsoleProgress(),
     )
+    words = [
+        *typed_program(),
+        "experiment",
+        "analyse",
+        str(definition),
+        str(out),
+        "--out",
+        "result",
+    ]
     open_console().print(
         f"{out}: simulated, {read.days} days, {facts.events:,} events of {facts.requests:,} "
-        f"requests in {facts.wall_s:.0f} s. Next: skipwise experiment analyse {definition} {out} "
-        "--out result",
+        f"requests in {facts.wall_s:.0f} s. Next: {shlex.join(words)}",
         soft_wrap=True,
     )
