@@ -15,8 +15,9 @@ from skipwise.loop.served_log import ServedLog
 from skipwise.serving.catalogue import VideoFacts
 from skipwise.serving.engine import Engine
 from skipwise.serving.opening import open_engine, prepare_state
-from skipwise.serving.state.store import StateSettings, Store, open_store
+from skipwise.serving.state.store import START, StateSettings, Store, open_store
 from skipwise.serving.wire import Event, EventBatch, LateOutcome
+from skipwise.serving.world import Viewed, read_line
 from skipwise.simulation.world import DAY_MS
 from skipwise.training.checkpoint import TrainedRun
 
@@ -139,6 +140,91 @@ def test_a_state_that_is_another_is_refused(engine: Engine, opened: Opens, tmp_p
     with pytest.raises(RunError, match="it was cut or is another's"):
         again.pull()
     other.close()
+
+
+LATER_S = 4_000_000_000
+"""When every line is past its days."""
+
+
+def test_a_quiet_log_that_is_cut_where_it_was_read_is_gone_on_with(
+    engine: Engine, opened: Opens, tmp_path: Path
+) -> None:
+    """Whole, so that nothing is left of it; then it is followed as before."""
+    send(engine, range(30))
+    assert opened().pull() == 30
+    engine.store.prune(StateSettings(), LATER_S, engine.store.end())
+    assert engine.store.follow(START) == []
+    assert opened().pull() == 0
+    send(engine, range(30, 40))
+    assert opened().pull() == 10
+    assert rows(tmp_path / "log")[-40:] == [f"q{place}" for place in range(40)]
+
+
+def test_a_log_that_is_cut_beyond_where_it_was_read_is_refused(
+    engine: Engine, opened: Opens
+) -> None:
+    send(engine, range(30))
+    assert opened().pull() == 30
+    send(engine, range(30, 33))
+    engine.store.prune(StateSettings(), LATER_S, _line_of(engine, 29))
+    assert opened().pull() == 3, "what was cut had been read"
+    send(engine, range(33, 36))
+    for place in (33, 35):  # the first that was not read; all of them
+        engine.store.prune(StateSettings(), LATER_S, _line_of(engine, place))
+        with pytest.raises(RunError, match="it was cut or is another's, and views would be miss"):
+            opened().pull()
+
+
+def _line_of(engine: Engine, place: int) -> str:
+    """Return the cursor of a view in the log."""
+    for logged in engine.store.follow(START):
+        line = read_line(logged.payload)
+        if isinstance(line, Viewed) and line.event.event_id == f"e{place}":
+            return logged.cursor
+    raise AssertionError(place)
+
+
+def test_lines_that_are_no_views_are_read_too_and_may_be_cut(
+    engine: Engine, opened: Opens, tmp_path: Path
+) -> None:
+    """A video posted, weights changed: the log goes on without a view, and none is missed."""
+    send(engine, range(3))
+    engine.set_score({"glance_power": 2.0})
+    assert opened().pull() == 3
+    engine.post([VideoFacts(video_id="new", topics=("t",), duration_ms=9000)])
+    assert opened().pull() == 0
+    part = tmp_path / "log" / "events-00001.parquet"
+    assert pq.read_table(part).num_rows == 3
+    written = part.stat().st_mtime_ns
+    assert opened().pull() == 0
+    assert part.stat().st_mtime_ns == written, "nothing new, nothing written"
+    engine.store.prune(StateSettings(), LATER_S, engine.store.end())
+    assert opened().pull() == 0
+    engine.set_score({"glance_power": 3.0})
+    engine.store.prune(StateSettings(), LATER_S, engine.store.end())
+    with pytest.raises(RunError, match="views would be missing"):  # it could have been a view
+        opened().pull()
+
+
+def test_an_outcome_that_comes_before_its_view_waits_a_day_for_it(
+    engine: Engine, opened: Opens, tmp_path: Path
+) -> None:
+    def late(place: int, known_at_ms: int) -> LateOutcome:
+        return LateOutcome(
+            event_id=f"l{place}", of_event_id=f"e{place}", viewer_id=f"u{place}",
+            video_id=f"v{place}", known_at_ms=known_at_ms, disliked=True,
+        )  # fmt: skip
+
+    send(engine, range(1))
+    old, young = engine.clock() - DAY_MS - 1000, engine.clock() - 1000
+    engine.keep([EventBatch(outcomes=(late(1, old), late(2, young)))])
+    assert opened().pull() == 1
+    assert opened().pull() == 0
+    send(engine, range(1, 3))
+    assert opened().pull() == 2
+    part = pq.read_table(tmp_path / "log" / "events-00001.parquet")
+    assert part["disliked"].to_pylist() == [None, None, True]
+    assert part.schema.metadata[served_log._LATE] == b"1"
 
 
 def test_lengths_come_from_the_catalogue_where_a_view_does_not_say(

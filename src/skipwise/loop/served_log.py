@@ -6,8 +6,10 @@
 - First the rows of the log that the server began with, then every view in the order in which it was
   accepted; nothing that was written is changed or moved.
 - How far the state has been read stands in the file that holds the rows: killed at any moment, each
-  view is there once.
+  view is there once. It moves on over lines that are no views too, so that a log that is cut up to
+  where it was read is still whole.
 - A late outcome is taken where its view was not written yet (`late_minutes`); else it is counted.
+  It waits a day for a view that comes after it.
 
 Reads `served_exposures`, `events` and `serving`; is read by the command line.
 """
@@ -46,6 +48,8 @@ from skipwise.storage import replace_file, replace_folder, write_json
 
 ROWS_OF_A_PART = 50_000
 _CURSOR, _LATE = b"skipwise.read_until", b"skipwise.late_outcomes"
+_VIEW_COMES_WITHIN_MS = 86_400_000
+"""So long a late outcome waits for its view, which may be sent after it."""
 _STATES = ("sqlite:", "redis://", "rediss://", "unix://")
 
 
@@ -58,10 +62,12 @@ def is_state(log: str) -> bool:
 class _Read:
     """What was found in the state's log."""
 
+    until: str
+    """Cursor of the last line."""
     views: list[tuple[Viewed, str]] = field(default_factory=list)
-    """With the cursor after each."""
-    late: dict[str, list[Amended]] = field(default_factory=dict)
-    """By the event they are of."""
+    """With the cursor before each."""
+    late: dict[str, list[tuple[Amended, str]]] = field(default_factory=dict)
+    """By the event they are of, with the cursor before each."""
     posted: dict[str, VideoFacts] = field(default_factory=dict)
     exposed: list[Exposed] = field(default_factory=list)
 
@@ -113,21 +119,22 @@ class ServedLog:
         if found.posted:
             self._post(found.posted)
         ripe = self._ripe(found.views)
-        if not ripe:
+        until = self._until(found, len(ripe))
+        if not ripe and (rows is None or until == cursor):
             return 0
         lengths = self._lengths() if any(v.event.duration_ms is None for v, _ in ripe) else {}
         table = pa.Table.from_pylist(
             [
-                _row(view.event, found.late.pop(view.event.event_id, ()), lengths)
+                _row(view.event, found.late.get(view.event.event_id, ()), lengths)
                 for view, _ in ripe
             ],
             schema=self.schema,
         )
-        late = int(about.get(_LATE, b"0")) + self._missed(found)
-        if rows is not None and rows.num_rows >= ROWS_OF_A_PART:
+        late = int(about.get(_LATE, b"0")) + _missed(found, until)
+        if ripe and rows is not None and rows.num_rows >= ROWS_OF_A_PART:
             number, rows = number + 1, None
         whole = table if rows is None else pa.concat_tables([rows, table])
-        told = {_CURSOR: ripe[-1][1].encode(), _LATE: str(late).encode()}
+        told = {_CURSOR: until.encode(), _LATE: str(late).encode()}
         with replace_file(self.folder / part_name(number)) as aside:
             pq.write_table(whole.replace_schema_metadata(told), aside, compression="zstd")
         return len(ripe)
@@ -147,7 +154,7 @@ class ServedLog:
         if cursor == START:
             return
         first, end = self.store.begin(), self.store.end()
-        if _place(first) > _place(cursor) or _place(end) < _place(cursor):
+        if _place(first) > _after(cursor) or _place(end) < _place(cursor):
             raise RunError(
                 f"the state was read until {cursor} before; its log now goes from {first} to "
                 f"{end}, so it was cut or is another's, and views would be missing. Follow anew "
@@ -156,16 +163,16 @@ class ServedLog:
             )
 
     def _read(self, cursor: str) -> _Read:
-        found = _Read()
-        while lines := self.store.follow(cursor):
+        found = _Read(cursor)
+        while lines := self.store.follow(found.until):
             for logged in lines:
-                cursor = logged.cursor
+                before, found.until = found.until, logged.cursor
                 line = read_line(logged.payload) if logged.payload else None
                 match line:
                     case Viewed():
-                        found.views.append((line, cursor))
+                        found.views.append((line, before))
                     case Amended(outcome=outcome):
-                        found.late.setdefault(outcome.of_event_id, []).append(line)
+                        found.late.setdefault(outcome.of_event_id, []).append((line, before))
                     case VideoPosted(facts=facts):
                         found.posted[facts.video_id] = facts
                     case Exposed():
@@ -184,10 +191,22 @@ class ServedLog:
         )
         return views[: next(waits, len(views))]
 
-    def _missed(self, found: _Read) -> int:
-        """Count late outcomes of views that were written before."""
-        waiting = {view.event.event_id for view, _ in found.views}
-        return sum(len(each) for event_id, each in found.late.items() if event_id not in waiting)
+    def _until(self, found: _Read, ripe: int) -> str:
+        """Return the cursor of the last line before the first after the ripe views that waits."""
+        late_ms = max(self.late_ms, _VIEW_COMES_WITHIN_MS)
+        patient_ms = self.clock() * 1000 - late_ms
+        taken = {view.event.event_id for view, _ in found.views[:ripe]}
+        coming = {view.event.event_id for view, _ in found.views[ripe:]}
+        waits = [before for _, before in found.views[ripe : ripe + 1]]
+        waits += [
+            before
+            for event_id, each in found.late.items()
+            for amended, before in each
+            if event_id not in taken
+            and (event_id in coming or amended.outcome.known_at_ms > patient_ms)
+            and (not ripe or _place(before) > _place(found.views[ripe - 1][1]))
+        ]
+        return min(waits, key=_place, default=found.until)
 
     def _lengths(self) -> dict[str, int]:
         videos = pq.read_table(self.folder / VIDEOS_FILE, columns=["video_id", "duration_ms"])
@@ -235,12 +254,14 @@ def _described(description: SourceDescription) -> dict[str, Any]:
     }
 
 
-def _row(event: Event, late: Iterable[Amended], lengths: Mapping[str, int]) -> dict[str, Any]:
+def _row(
+    event: Event, late: Iterable[tuple[Amended, str]], lengths: Mapping[str, int]
+) -> dict[str, Any]:
     row = {name: getattr(event, name) for name in _SAME}
     row["day"] = None if event.day is None else day_of(event.day, 0)
     row["duration_ms"] = event.duration_ms or lengths.get(event.video_id)
-    for each in late:
-        said = {name: getattr(each.outcome, name, None) for name in FLAGS}
+    for amended, _ in late:
+        said = {name: getattr(amended.outcome, name, None) for name in FLAGS}
         row |= {name: value for name, value in said.items() if value is not None}
     return row
 
@@ -256,6 +277,23 @@ def _video(facts: VideoFacts, names: list[str]) -> dict[str, Any]:
     return {name: told.get(name) for name in names} | {"topics": list(facts.topics)}
 
 
+def _missed(found: _Read, until: str) -> int:
+    """Count late outcomes that are passed over, of views that were written before."""
+    there = {view.event.event_id for view, _ in found.views}
+    return sum(
+        _place(before) < _place(until)
+        for event_id, each in found.late.items()
+        if event_id not in there
+        for _, before in each
+    )
+
+
 def _place(cursor: str) -> tuple[int, ...]:
     """Put cursors of either store in order."""
     return tuple(int(part) for part in cursor.split("-"))
+
+
+def _after(cursor: str) -> tuple[int, ...]:
+    """Return the first place after a cursor's, in either store: no line lies between them."""
+    *stem, last = _place(cursor)
+    return (*stem, last + 1)

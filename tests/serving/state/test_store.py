@@ -1,6 +1,7 @@
 """What every store promises, asked of both."""
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,9 +121,39 @@ def test_the_log_begins_after_the_last_cut_and_ends_at_what_was_last_erased(stor
     store.prune(StateSettings(), LATER_S, START)
     assert place(a) < place(store.begin()) <= place(b)
     store.prune(StateSettings(), LATER_S, c)
-    assert place(c) < place(store.begin()) <= place(d)
+    assert place(a) < place(store.begin()) <= place(d), "b and c said nothing any more"
+    store.prune(StateSettings(), LATER_S, d)
+    assert place(store.begin()) == right_after(d)
     store.prune(StateSettings(), LATER_S, a)
-    assert place(store.begin()) > place(c), "it never goes back"
+    assert place(store.begin()) == right_after(d), "it never goes back"
+
+
+def test_a_log_that_is_cut_whole_begins_right_after_its_last_line(store: Store) -> None:
+    """Whoever had read it all has missed nothing, and it is still the same log."""
+    store.commit([entry("a"), entry("b")], appended)
+    last = store.end()
+    store.prune(StateSettings(), LATER_S, last)
+    assert store.follow(START) == []
+    assert (place(store.begin()), store.end()) == (right_after(last), last)
+    store.prune(StateSettings(), LATER_S + 400 * 86_400, last)
+    assert place(store.begin()) == right_after(last), "nothing more was there to cut"
+    store.commit([entry("c")], appended)
+    assert [line.payload for line in store.follow(last)] == [b"c"]
+    assert place(store.begin()) <= place(store.end())
+
+
+def test_a_log_cut_by_its_days_begins_right_after_the_last_line_that_went(store: Store) -> None:
+    """Not where the days begin: between the two nothing was said, so nothing is missed."""
+    store.commit([entry("a"), entry("b")], appended)
+    gone = store.end()
+    second_s = int(time.time()) + 1
+    while time.time() < second_s + 0.05:
+        time.sleep(0.01)
+    store.commit([entry("c")], appended)
+    settings = StateSettings()
+    store.prune(settings, second_s + settings.log_days * 86_400, store.end())
+    assert payloads(store) == [b"c"]
+    assert place(store.begin()) == right_after(gone)
 
 
 def test_a_cut_while_lines_are_erased_is_not_undone(
@@ -147,6 +178,11 @@ def test_a_cut_while_lines_are_erased_is_not_undone(
 
 def place(cursor: str) -> tuple[int, ...]:
     return tuple(int(part) for part in cursor.split("-"))
+
+
+def right_after(cursor: str) -> tuple[int, ...]:
+    *stem, last = place(cursor)
+    return (*stem, last + 1)
 
 
 def test_the_longest_untouched_and_the_expired_go_first(store: Store) -> None:

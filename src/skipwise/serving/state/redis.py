@@ -231,13 +231,15 @@ class RedisStore:
         return new
 
     def _cut(self, first: str) -> None:
-        """Drop lines before a place and note that the log begins there; never goes back."""
+        """Drop lines before a place and note that the log begins after the last of them."""
 
         def cut(pipe: Any) -> None:
-            begin = self.begin()
+            gone = self.redis.xrevrange(LOG, f"({first}", "-", count=1)
             pipe.multi()
-            if _place(first) > _place(begin):
-                pipe.xtrim(LOG, minid=first, approximate=False).set(BEGIN, first)
+            if gone:
+                last_ms, place = gone[0][0].decode().split("-")
+                begin = f"{last_ms}-{int(place) + 1}"
+                pipe.xtrim(LOG, minid=first, approximate=False).set(BEGIN, begin)
 
         self.redis.transaction(cut, BEGIN)
 
@@ -309,7 +311,3 @@ class RedisStore:
 
 def _viewer(viewer_id: str) -> bytes:
     return _PREFIX + b"viewer:" + viewer_id.encode()
-
-
-def _place(cursor: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in cursor.split("-"))

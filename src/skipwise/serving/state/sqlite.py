@@ -34,6 +34,8 @@ not null, payload blob not null);
 create table if not exists documents (name text primary key, version integer not null, value blob
 not null);
 """
+_LAST = "select seq from sqlite_sequence where name = 'log'"
+"""Number of the newest line there ever was: it stays when all are cut."""
 _WAIT_S = 10.0
 _CACHE_KIB = 4096
 """Pages that each connection holds; the system's own cache has the file too, and is not ours."""
@@ -132,16 +134,19 @@ class SqliteStore:
             return [Logged(str(seq), payload) for seq, payload in rows]
 
     def end(self) -> str:
-        """Return the newest cursor."""
+        """Return the newest cursor, also of a line that was cut since."""
         with self._told():
-            (seq,) = self._connection().execute("select max(seq) from log").fetchone()
-            return START if seq is None else str(seq)
+            row = self._connection().execute(_LAST).fetchone()
+            return str(row[0]) if row else START
 
     def begin(self) -> str:
-        """Return the oldest cursor."""
+        """Return the oldest cursor; where all were cut, that of the line to come."""
         with self._told():
-            (seq,) = self._connection().execute("select min(seq) from log").fetchone()
-            return START if seq is None else str(seq)
+            found = self._connection().execute(f"select (select min(seq) from log), ({_LAST})")
+            oldest, last = found.fetchone()
+            if oldest is None:
+                return START if last is None else str(last + 1)
+            return str(oldest)
 
     def erase(self, cursors: Sequence[str]) -> None:
         """Empty lines of the log."""

@@ -100,12 +100,13 @@ class Store(Protocol):
         """Return what was logged after a cursor, oldest first."""
 
     def end(self) -> str:
-        """Return the cursor of the newest line, also of an erased one; `START` where none is."""
+        """Return the cursor of the newest line, erased or cut too; `START` where none was."""
 
     def begin(self) -> str:
-        """Return where the log begins: after the last cut, at the oldest line, erased or not.
+        """Return where the log begins: at the oldest line, erased or not, or right after a cut one.
 
-        `START` where nothing has been logged.
+        Who has read up to the place before it has missed nothing. `START` where nothing has been
+        logged.
         """
 
     def erase(self, cursors: Sequence[str]) -> None:
