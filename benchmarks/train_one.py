@@ -107,7 +107,7 @@ def faster_batches(learner: Learner, plan: Plan, sizes: Sequence[int]) -> Learne
         learner.settings = dataclasses.replace(settings, tokens_per_batch=tokens)
         chosen = learner.batches(plan, np.random.default_rng(0))[:WARM_UP]
         batches = [learner.read(plan, each) for each in chosen]
-        learner.precision = choose_precision(learner, batches[:2], "auto").name
+        learner.precision = choose_precision(learner, batches, "auto").name
         rounds_s = []
         for _ in range(2):  # in the first, memory is asked for
             started = time.process_time()

@@ -38,7 +38,7 @@ from skipwise.training.machine import interrupts_noted
 from skipwise.training.memory import check_enough
 from skipwise.training.outset import Outset, set_out
 from skipwise.training.position import Position, check_same, one_by_one
-from skipwise.training.precision import choose_precision
+from skipwise.training.precision import BATCHES, choose_precision
 from skipwise.training.processes import ALONE, Processes, code_digest
 from skipwise.training.settings import TrainSettings
 from skipwise.training.shared_checkpoints import SharedCheckpoints, fill_from
@@ -237,7 +237,7 @@ class _Run:
         plan = self.plan(generator)
         batches = self.learner.batches(plan, generator)[position.batch :]
         if not self.position.precision:
-            self.choose_precision([self.learner.read(plan, each) for each in batches[:2]])
+            self.choose_precision([self.learner.read(plan, each) for each in batches[:BATCHES]])
         self.learner.precision = self.position.precision
         part = self.processes.part
         rows = sum(int(plan.num_candidates[each[part(len(each))]].sum()) for each in batches)

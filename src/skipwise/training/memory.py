@@ -18,11 +18,14 @@ from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import HALF_LIVES_DAYS
 from skipwise.features.stretches import EVENTS_TOGETHER
 from skipwise.model.rows import BLOCK
+from skipwise.training.precision import may_be_narrow
 from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
 
 OWN_BYTES = 500_000_000
 """Python, torch and their libraries."""
+NARROW_BYTES = 400_000_000
+"""Where products may be taken in bf16: those that are compiled, and copies that are rounded."""
 OUTSET_BYTES = 8_000_000
 """Blocks of counters and of pairs of viewers and videos, when training sets out."""
 PAIR_NUMBERS, PAIR_NUMBERS_OF_HEAD = 50, 10
@@ -37,6 +40,7 @@ _ADVICE: Mapping[str, str] = {
     "own": "Train on a machine with more memory",
     "events": "Prepare a log of fewer viewers or days",
     "passes": "Learn from fewer days: an earlier --until, or a log of fewer days",
+    "bf16": "Train with precision=fp32",
     "outset": "Train on a machine with more memory",
     "planning": "Train on a machine with more memory",
     "videos": "Prepare a log of fewer days or videos",
@@ -67,6 +71,7 @@ def memory_needed(
     retrieval = model.retrieval.width + model.retrieval.co_watched
     return {
         "own": OWN_BYTES,
+        "bf16": NARROW_BYTES if may_be_narrow(settings) else 0,
         "events": 13 * events,
         "passes": 60 * timed,
         "outset": OUTSET_BYTES,

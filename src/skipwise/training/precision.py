@@ -3,13 +3,15 @@
     learner, batches  ->  choose_precision  ->  Precision: bf16 or fp32, and the times that say so
 
 - bf16 makes products three to four times as fast where the processor has it (AMX), and slower
-  where it has not. So it is timed, and taken where it clearly gains.
+  where it has not. Each new shape of a product is compiled anew, so that where no two batches are
+  alike it may lose. So it is timed, on batches it has not seen, and taken where it clearly gains.
 - Weights, gradients, moments, losses and everything that scores stay in float32.
 - The trial leaves no trace: weights and the state of chance are as before.
 
 Reads `learner`; is read by `fit`.
 """
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +20,12 @@ import torch
 
 from skipwise.model.batch import Batch
 from skipwise.training.learner import Learner
+from skipwise.training.settings import TrainSettings
 
 GAIN_AT_LEAST = 1.1
 """How many times faster bf16 must be to be taken: below, noise could decide."""
-ROUNDS = 3
+BATCHES = 6
+"""Of its own that are tried; the first only warms up."""
 TRIED_FROM_WIDTH = 32
 """A narrower network gains little (1.18 times as fast at width 16) and is not tried, so that the
 same seed gives the same weights whatever else runs on the machine."""
@@ -34,7 +38,7 @@ class Precision:
     name: str
     """fp32 or bf16."""
     fp32_ms: float | None = None
-    """Processor time of a batch there and back, milliseconds; None where nothing was timed."""
+    """Processor time of the middle batch there and back, milliseconds; None: nothing was timed."""
     bf16_ms: float | None = None
 
     def __str__(self) -> str:
@@ -46,31 +50,36 @@ class Precision:
         )
 
 
+def may_be_narrow(settings: TrainSettings) -> bool:
+    """Say whether a training by such settings may take products in bf16."""
+    wide = settings.model.width >= TRIED_FROM_WIDTH
+    return settings.precision == "bf16" or (settings.precision == "auto" and wide)
+
+
 def choose_precision(learner: Learner, batches: Sequence[Batch], setting: str) -> Precision:
     """Choose by the setting, or by trial.
 
     Args:
         learner: About to take its first step.
-        batches: Some of its own, to be tried.
+        batches: Some of its own, to be tried: `BATCHES`, or as many as there are.
         setting: fp32, bf16, or auto: bf16 where it is `GAIN_AT_LEAST` times faster. A narrow
             network tries nothing, nor does a GPU, whose time is not the processor's, nor do
             several processes, whose shared tables learn in the backward pass: auto is fp32.
     """
     if setting != "auto":
         return Precision(name=setting)
-    narrow = learner.model.settings.width < TRIED_FROM_WIDTH
     untimed = learner.device.type != "cpu" or learner.processes.number > 1
-    if narrow or untimed or not batches:
+    if not may_be_narrow(learner.settings) or untimed or not batches:
         return Precision(name="fp32")
     chance = torch.get_rng_state()
     times: dict[str, list[float]] = {"fp32": [], "bf16": []}
-    for _ in range(ROUNDS):
-        for name, measured in times.items():
+    for place, batch in enumerate(batches):
+        for name in ("fp32", "bf16") if place % 2 else ("bf16", "fp32"):
             begun = time.process_time()
-            for batch in batches:
-                learner.try_batch(batch, precision=name)
-            measured.append(1000 * (time.process_time() - begun) / len(batches))
+            learner.try_batch(batch, precision=name)
+            times[name].append(1000 * (time.process_time() - begun))
     torch.set_rng_state(chance)
-    fp32_ms, bf16_ms = min(times["fp32"]), min(times["bf16"])
+    counted = slice(1 if len(batches) > 1 else 0, None)
+    fp32_ms, bf16_ms = (statistics.median(times[name][counted]) for name in ("fp32", "bf16"))
     name = "bf16" if fp32_ms >= GAIN_AT_LEAST * bf16_ms else "fp32"
     return Precision(name=name, fp32_ms=fp32_ms, bf16_ms=bf16_ms)
