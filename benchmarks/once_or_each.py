@@ -174,7 +174,7 @@ def curve(form: Form, rows: Rows, seed: int) -> Iterator[tuple[float, Values]]:
     settings = form.settings(seed)
     objectives, _ = learnable_objectives(rows.dataset, rows.learnt)
     learner = set_out(rows.dataset, rows.learnt, rows.known, objectives, settings).learner
-    if settings.precision != "auto":  # which would be fp32 here: nothing is tried
+    if settings.precision != "auto":  # fp32 then, so that figures do not hang on a trial
         learner.precision = settings.precision
     measured = plan(rows, rows.measured, settings, 256, None)
     step, spent_s = 0, 0.0

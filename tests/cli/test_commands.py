@@ -284,6 +284,17 @@ def test_what_an_earlier_command_wrote_is_named_and_replaced_only_when_told_to(
     assert told("prepare", world, "--out", dataset, "--replace").returncode == 0
 
 
+def test_a_run_is_not_written_among_what_is_no_run(job: Path, tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset"
+    shutil.copytree(job / "dataset", dataset)
+    before = sorted(each.name for each in dataset.iterdir())
+    for words in ((), ("--replace",)):
+        refused = told("train", dataset, "--out", dataset, *words)
+        assert refused.returncode == 2
+        assert "exists and is not a finished run; the output must be" in refused.stderr
+    assert sorted(each.name for each in dataset.iterdir()) == before
+
+
 def test_a_log_of_the_loop_is_not_replaced_without_a_word(job: Path, tmp_path: Path) -> None:
     """Which is told before anything of the experiment is read."""
     log = tmp_path / "log"

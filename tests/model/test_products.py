@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional
 
-from skipwise.model.products import Linear, into, linear, product_kind, products_in
+from skipwise.model.products import Linear, _Linear, into, linear, product_kind, products_in
 
 ROWS, INPUTS, OUTPUTS = 6, 40, 24
 
@@ -37,6 +37,7 @@ def test_a_linear_map_in_bf16_is_that_of_rounded_numbers_and_so_are_its_gradient
         assert tensor.grad is not None
         assert tensor.grad.dtype is torch.float32
         torch.testing.assert_close(tensor.grad, expected[name], rtol=2**-7, atol=2**-6)
+    torch.testing.assert_close(bias.grad, expected["bias"], rtol=1e-6, atol=1e-6)  # is a plain sum
 
 
 def test_features_without_a_gradient_and_maps_without_a_bias_are_known() -> None:
@@ -44,17 +45,31 @@ def test_features_without_a_gradient_and_maps_without_a_bias_are_known() -> None
     with products_in(torch.bfloat16):
         mapped = layer(features)
     mapped.sum().backward()
-    assert features.grad is None
     assert layer.weight.grad is not None
     torch.testing.assert_close(
         layer.weight.grad, features.sum(0).expand(OUTPUTS, -1), rtol=0.02, atol=0.02
     )
 
 
-def test_double_precision_has_its_own_gradient() -> None:
+def test_no_rows_are_no_rows() -> None:
+    features, weight = drawn(3, 0, INPUTS), drawn(OUTPUTS, INPUTS)
+    with products_in(torch.bfloat16):
+        mapped = linear(features, weight)
+    assert mapped.shape == (3, 0, OUTPUTS)
+    mapped.sum().backward()  # type: ignore[no-untyped-call]
+    assert features.grad is not None
+    assert features.grad.shape == features.shape
+
+
+def test_its_gradient_is_that_of_finite_differences_and_double_precision_is_not_narrowed() -> None:
     of = [drawn(*shape, kind=torch.float64) for shape in ((ROWS, 3), (2, 3), (2,))]
-    with products_in(torch.bfloat16):  # which narrows float32 alone
-        assert gradcheck(linear, of)
+
+    def mapped(features: Tensor, weight_NI: Tensor, bias_N: Tensor) -> Tensor:
+        found: Tensor = _Linear.apply(features, weight_NI, bias_N, torch.float64)  # type: ignore[no-untyped-call]
+        return found
+
+    assert gradcheck(mapped, of)
+    with products_in(torch.bfloat16):
         assert product_kind(of[0]) is torch.float64
 
 

@@ -37,7 +37,7 @@ from skipwise.features.visibility import MODES, Mode
 from skipwise.model.score import ScoreWeights, load_score_weights
 from skipwise.progress import SILENT
 from skipwise.settings import check_choice
-from skipwise.storage import write_json
+from skipwise.storage import check_replaceable, write_json
 
 
 def train_command(  # noqa: PLR0913, PLR0917 - options of a command
@@ -144,6 +144,8 @@ def _is_unfinished(out: Path) -> bool:
 
 def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
     """Refuse to write over what is there unless it was said."""
+    if not (out / "resume").is_dir():  # which is all that an unfinished first training holds
+        check_replaceable(out, RUN.marker, RUN.name)
     check_kept(out, RUN, replace=replace)
     if (out / "resume").is_dir() and not (resume or replace):
         raise RunError(

@@ -57,7 +57,7 @@ def rebuild(
             raise DatasetError(
                 f"{out} has the fingerprint {description['fingerprint'][:12]}, this log and these "
                 f"settings make {anew['fingerprint'][:12]}; {name} must come from the same. Give "
-                "both as they were, or prepare the whole dataset again without --only."
+                "both as they were, or prepare the whole dataset again with --replace."
             )
         with replace_file(out / name) as aside:
             shutil.move(made / name, aside)

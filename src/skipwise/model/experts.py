@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from skipwise.model.dropout import Dropout
 from skipwise.model.gradients import two_layers, written_out
-from skipwise.model.products import linear
+from skipwise.model.products import Linear, linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class GroupExperts(nn.Module):
             }
         )
         mixed = settings.shared_experts + settings.group_experts
-        self.gates = nn.ModuleDict({name: nn.Linear(inputs, mixed) for name in towers})
+        self.gates = nn.ModuleDict({name: Linear(inputs, mixed) for name in towers})
         self.open_gates: Tensor
         self.register_buffer("open_gates", self._open_gates(settings), persistent=False)
 
@@ -114,7 +114,7 @@ class GroupExperts(nn.Module):
         experts_MED = all_experts(self.experts(), features_MI)
         weight_NI, bias_N = self.gate_table()
         table = (len(self.towers), experts_MED.shape[1])
-        if written_out(features_MI):  # a softmax over five numbers side by side takes many times
+        if written_out(features_MI):  # a softmax over five numbers side by side takes seven times
             logits_NM = linear(features_MI, weight_NI, bias_N).t().contiguous()
             gates_OEM = logits_NM.view(*table, -1).softmax(1)
             return gates_OEM.permute(2, 0, 1), experts_MED
@@ -205,7 +205,7 @@ class MultiGate(nn.Module):
         del group_of
         number = settings.shared_experts + settings.group_experts
         self.shared = _experts(number, inputs, width, settings.dropout)
-        self.gates = nn.ModuleDict({name: nn.Linear(inputs, number) for name in towers})
+        self.gates = nn.ModuleDict({name: Linear(inputs, number) for name in towers})
         self.own = nn.ModuleDict({name: _tower(width) for name in towers})
 
     def forward(self, features_MI: Tensor) -> Tensor:
@@ -260,9 +260,9 @@ class _Extraction(nn.Module):
             {name: _experts(number_own, inputs, width, settings.dropout) for name in towers}
         )
         mixed = settings.shared_experts + number_own
-        self.gates = nn.ModuleDict({name: nn.Linear(inputs, mixed) for name in towers})
+        self.gates = nn.ModuleDict({name: Linear(inputs, mixed) for name in towers})
         every = settings.shared_experts + number_own * len(towers)
-        self.shared_gate = nn.Linear(inputs, every) if passes_shared_on else None
+        self.shared_gate = Linear(inputs, every) if passes_shared_on else None
 
     def forward(
         self, own: Mapping[str, Tensor], shared_MI: Tensor
@@ -285,10 +285,10 @@ class Expert(nn.Module):
     def __init__(self, inputs: int, width: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(inputs, 2 * width),
+            Linear(inputs, 2 * width),
             nn.SiLU(),
             Dropout(dropout),
-            nn.Linear(2 * width, width),
+            Linear(2 * width, width),
             nn.LayerNorm(width),
         )
 
@@ -336,13 +336,13 @@ MIXERS = {
 def _mapped(features_MI: Tensor | SharedFeatures, weight_NI: Tensor, bias_N: Tensor) -> Tensor:
     if isinstance(features_MI, SharedFeatures):
         return features_MI.mapped(weight_NI, bias_N)
-    return functional.linear(features_MI, weight_NI, bias_N)
+    return linear(features_MI, weight_NI, bias_N)
 
 
 def _stacked(modules: Iterable[nn.Module]) -> tuple[Tensor, Tensor]:
     """Return the weights and biases of linear maps of one input, one below the other."""
-    linear = [each for each in modules if isinstance(each, nn.Linear)]
-    return torch.cat([each.weight for each in linear]), torch.cat([each.bias for each in linear])
+    layers = [each for each in modules if isinstance(each, nn.Linear)]
+    return torch.cat([each.weight for each in layers]), torch.cat([each.bias for each in layers])
 
 
 def _experts(number: int, inputs: int, width: int, dropout: float) -> nn.ModuleList:
@@ -350,7 +350,7 @@ def _experts(number: int, inputs: int, width: int, dropout: float) -> nn.ModuleL
 
 
 def _tower(width: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.LayerNorm(width))
+    return nn.Sequential(Linear(width, width), nn.SiLU(), nn.LayerNorm(width))
 
 
 def _outputs(experts: nn.Module, features_MI: Tensor) -> list[Tensor]:

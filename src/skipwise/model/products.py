@@ -2,10 +2,11 @@
 
     with products_in(torch.bfloat16):   Linear, linear, experts and attention multiply in bf16
 
-- A processor with AMX multiplies in bf16 three to four times as fast (docs/engine.md). What is
-  multiplied, and each product, is rounded to 8 bits; sums inside a product are float32, and so is
-  all that stands between products (softmax, norms, curves, losses), weights and their gradients.
-- Only on a CPU and where a gradient is asked for. Scoring and exports never see it.
+- A processor with AMX multiplies in bf16 some four times as fast (docs/engine.md). What is
+  multiplied, and each product, a gradient too, is rounded to 8 bits; sums inside a product are
+  float32. All that stands between products (softmax, norms, curves, losses) is float32, and
+  weights, gradients and moments are kept so.
+- Only on a CPU, where `written_out` asks for gradients by hand. Scoring and exports never see it.
 
 Is read by `attention`, `gradients` and every part with a linear map. No I/O, no randomness.
 """
@@ -29,7 +30,11 @@ _KIND: ContextVar[torch.dtype | None] = ContextVar("kind of products", default=N
 
 @contextlib.contextmanager
 def products_in(kind: torch.dtype | None) -> Iterator[None]:
-    """Take products of float32 in another kind until the end of the block; None = as they are."""
+    """Take products of float32 in another kind until the end of the block.
+
+    Args:
+        kind: torch.bfloat16; None = as they are.
+    """
     if kind is not None:
         os.environ.setdefault(_COMPILED, _COMPILED_AT_MOST)
     before = _KIND.set(kind)
@@ -64,6 +69,9 @@ def linear(features: Tensor, weight_NI: Tensor, bias_N: Tensor | None = None) ->
         features: x.
         weight_NI: W.
         bias_N: b; None = nothing.
+
+    Returns:
+        (..., N), of the features' kind.
     """
     if not torch.is_grad_enabled() or (kind := product_kind(features)) is features.dtype:
         return functional.linear(features, weight_NI, bias_N)
@@ -72,7 +80,13 @@ def linear(features: Tensor, weight_NI: Tensor, bias_N: Tensor | None = None) ->
 
 
 def into(whole: Tensor, left: Tensor, right: Tensor) -> None:
-    """Write products (B, X, Y) of (B, X, K) and (B, K, Y) where they belong, in its own kind."""
+    """Write products where they belong, in the kind that is there.
+
+    Args:
+        whole: (B, X, Y), to be written, of whatever kind and strides.
+        left: (B, X, K).
+        right: (B, K, Y), of the same kind as left.
+    """
     if whole.dtype is left.dtype and whole.is_contiguous():
         torch.bmm(left, right, out=whole)
     else:
@@ -84,22 +98,22 @@ class _Linear(torch.autograd.Function):
     def forward(
         ctx: Any, features: Tensor, weight_NI: Tensor, bias_N: Tensor | None, kind: torch.dtype
     ) -> Tensor:
-        flat_MI, narrow_NI = features.reshape(-1, features.shape[-1]).to(kind), weight_NI.to(kind)
+        flat_MI, narrow_NI = features.flatten(0, -2).to(kind), weight_NI.to(kind)
         if bias_N is None:
             mapped_MN = flat_MI @ narrow_NI.t()
         else:
             mapped_MN = torch.addmm(bias_N.to(kind), flat_MI, narrow_NI.t())
         ctx.save_for_backward(flat_MI, narrow_NI)
-        return mapped_MN.to(features.dtype).view(*features.shape[:-1], -1)
+        return mapped_MN.to(features.dtype).view(*features.shape[:-1], len(weight_NI))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         flat_MI, narrow_NI = ctx.saved_tensors
-        wide_MN = gradient.reshape(-1, len(narrow_NI))
+        wide_MN = gradient.flatten(0, -2)
         narrow_MN, kind = wide_MN.to(narrow_NI.dtype), gradient.dtype
         back = None
         if ctx.needs_input_grad[0]:
-            back = (narrow_MN @ narrow_NI).to(kind).view(*gradient.shape[:-1], -1)
+            back = (narrow_MN @ narrow_NI).to(kind).view(*gradient.shape[:-1], flat_MI.shape[1])
         back_bias_N = wide_MN.sum(0) if ctx.needs_input_grad[2] else None
         return back, (narrow_MN.t() @ flat_MI).to(kind), back_bias_N, None

@@ -86,15 +86,21 @@ def one_by_one(values: Mapping[str, Any], of: str = "") -> dict[str, str]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say what was and what is, one by one, as a user gives it."""
+    """Say what was and what is, one by one."""
     dataset = "dataset (its fingerprint)"
     then, today = (
-        one_by_one({dataset: each["fingerprint"][:12], "--until": each["--until"]})
+        one_by_one({dataset: each["fingerprint"], "--until": each["--until"]})
         | one_by_one(each["settings"])
         for each in (before, now)
     )
     return [
-        f"{name} was {then.get(name, 'no setting')}, is {today.get(name, 'no setting')}"
+        f"{name} was {_told(then, name)}, is {_told(today, name)}"
         for name in {**today, **then}
         if then.get(name) != today.get(name)
     ]
+
+
+def _told(values: Mapping[str, str], name: str) -> str:
+    """Return a value as it is told: of a fingerprint the beginning."""
+    value = values.get(name, "no setting")
+    return value[:12] if "fingerprint" in name else value

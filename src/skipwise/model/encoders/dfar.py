@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from skipwise.labels.feedback import Group
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.encoders.last import past_of_candidates
+from skipwise.model.products import Linear
 from skipwise.model.reader import Reader
 from skipwise.model.reading import Reading
 
@@ -57,9 +58,9 @@ class InterestReader(Reader):
     def __init__(self, width: int, settings: EncoderSettings) -> None:
         super().__init__()
         check_heads(width, settings)
-        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.query, self.key_value = Linear(width, width), Linear(width, 2 * width)
         self.no_past = nn.Parameter(torch.randn(NUM_KINDS, width) / math.sqrt(width))
-        self.skipped_share = nn.Linear(width, 1)
+        self.skipped_share = Linear(width, 1)
         self.norm = nn.LayerNorm(width)
 
     def attend(
@@ -94,9 +95,9 @@ class _Block(nn.Module):
     def __init__(self, width: int, settings: EncoderSettings) -> None:
         super().__init__()
         self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(NUM_KINDS * NUM_KINDS * width, width)
-        self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.query_key_value = Linear(width, 3 * width)
+        self.output = Linear(NUM_KINDS * NUM_KINDS * width, width)
+        self.feed = nn.Sequential(Linear(width, width), nn.ReLU(), Linear(width, width))
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, events_BTD: Tensor, seen_BTT: Tensor, skipped_BT: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skipwise.model.encoder_settings import EncoderSettings
 from skipwise.model.encoders.last import past_of_candidates
+from skipwise.model.products import Linear
 from skipwise.model.reader import Reader
 from skipwise.model.reading import Reading
 
@@ -24,9 +25,7 @@ class ActivationReader(Reader):
     def __init__(self, width: int, settings: EncoderSettings) -> None:
         super().__init__()
         del settings
-        self.activation = nn.Sequential(
-            nn.Linear(4 * width, width), nn.PReLU(), nn.Linear(width, 1)
-        )
+        self.activation = nn.Sequential(Linear(4 * width, width), nn.PReLU(), Linear(width, 1))
         self.no_past = nn.Parameter(torch.randn(width) / math.sqrt(width))
         self.norm = nn.LayerNorm(width)
 

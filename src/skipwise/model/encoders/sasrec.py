@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
+from skipwise.model.products import Linear
 
 
 class SelfAttention(nn.Module):
@@ -45,9 +46,9 @@ class _Block(nn.Module):
         super().__init__()
         self.heads, self.per_head = settings.heads, width // settings.heads
         self.norm_attention, self.norm_feed = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.output = nn.Linear(width, width)
-        self.feed = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        self.query_key_value = Linear(width, 3 * width)
+        self.output = Linear(width, width)
+        self.feed = nn.Sequential(Linear(width, width), nn.ReLU(), Linear(width, width))
         self.dropout = nn.Dropout(settings.dropout)
         self.slopes: Tensor
         self.register_buffer(

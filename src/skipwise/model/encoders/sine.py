@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from skipwise.model.encoder_settings import EncoderSettings
 from skipwise.model.encoders.last import past_of_candidates
+from skipwise.model.products import Linear
 from skipwise.model.reader import Reader
 from skipwise.model.reading import Reading
 
@@ -31,9 +32,9 @@ class SparseInterestReader(Reader):
         super().__init__()
         del settings
         self.concepts = nn.Parameter(torch.randn(NUM_CONCEPTS, width) / math.sqrt(width))
-        self.about = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
-        self.weight = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
-        self.query = nn.Linear(width, width)
+        self.about = nn.Sequential(Linear(width, width), nn.Tanh(), Linear(width, 1))
+        self.weight = nn.Sequential(Linear(width, width), nn.Tanh(), Linear(width, 1))
+        self.query = Linear(width, width)
         self.no_past = nn.Parameter(torch.randn(width) / math.sqrt(width))
         self.norm = nn.LayerNorm(width)
 
