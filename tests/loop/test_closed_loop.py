@@ -209,13 +209,19 @@ def served_engine(
 
 @pytest.mark.parametrize(("explore_share", "inside"), [(0.1, "one engine"), (0.0, "arms")])
 def test_the_same_seed_in_process_and_over_http_gives_the_same_events(
-    made: Path, tmp_path: Path, explore_share: float, inside: str
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    explore_share: float,
+    inside: str,
 ) -> None:
     """Every row, what the state was told, and who was exposed; in the same order, to the bit.
 
     The arms of the loop are engines of their own, which draw what they explore each by itself: with
     exploration it is the server's own engine that must say the same in process.
     """
+    monkeypatch.setattr("skipwise.simulation.living.LATE_SHARE", 1.0)  # else few, or none, is late
+    monkeypatch.setattr("skipwise.simulation.living.LATE_MS", 60_000)
     definition, settings = (
         dataclasses.replace(DEFINITION, folder=made),
         small_settings(explore_share),
