@@ -1,11 +1,11 @@
 """One measured training of our network in a process of its own; `train.py` runs it and reads JSON.
 
-    python -m benchmarks.train_one once|each HISTORY BATCHES [PRESET]
+    python -m benchmarks.train_one once|each HISTORY BATCHES [PRESET [key=value ...]]
 
 - `once`: stretches as training cuts them, of at most 256 impressions, encoded once.
 - `each`: the same network and rows, the last HISTORY events encoded anew for each impression.
 - Without the retrieval head, which no peer has; in the precision that `skipwise train` would
-  choose. Trials and the first steps do not count.
+  choose. Trials and the first steps do not count. With tokens_per_batch=N no size is tried.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skipwise.features.stretches import Plan, plan_stretches
 from skipwise.features.view import View
-from skipwise.settings import apply_settings
+from skipwise.settings import apply_settings, parse_overrides
 from skipwise.training.learner import Learner
 from skipwise.training.precision import choose_precision
 from skipwise.training.settings import preset
@@ -45,7 +45,9 @@ def main() -> None:
     words: dict[str, Any] = {
         "model": {"encoder": {"history_length": history}, "inputs": {"ids": True}},
     }
-    settings = apply_settings(preset(sys.argv[4] if len(sys.argv) > 4 else "small"), words)
+    own = parse_overrides(sys.argv[5:])
+    begun_from = preset(sys.argv[4] if len(sys.argv) > 4 else "small")
+    settings = apply_settings(apply_settings(begun_from, words), own)
     learner = made_learner(dataset, VIEWERS, VIDEOS, settings)
     scored = np.tile(np.arange(before + SCORED_EACH) >= before, VIEWERS)
     view, reach = View(mode="progressive"), settings.model.encoder.reach
@@ -53,7 +55,8 @@ def main() -> None:
         plan = plan_stretches(dataset, scored, view, reach=reach)
     else:
         plan = plan_stretches(dataset, scored, view, reach=history, candidates_at_most=1)
-    learner = faster_batches(learner, plan, TOKENS[kind])
+    sizes = [settings.tokens_per_batch] if "tokens_per_batch" in own else TOKENS[kind]
+    choose_batches(learner, plan, sizes)
     batches = learner.batches(plan, np.random.default_rng(0))[:num_batches]
     assert len(batches) == num_batches, "more batches were asked for than there are"
     first = learner.read(plan, batches[0])
@@ -99,15 +102,15 @@ def main() -> None:
     )
 
 
-def faster_batches(learner: Learner, plan: Plan, sizes: Sequence[int]) -> Learner:
-    """Set precision, then the size of batches that takes less time an impression."""
+def choose_batches(learner: Learner, plan: Plan, sizes: Sequence[int]) -> None:
+    """Set the size of batches that takes least time an impression, and the precision then."""
     best_s = math.inf
     settings = learner.settings
     for tokens in sizes:
         learner.settings = dataclasses.replace(settings, tokens_per_batch=tokens)
         chosen = learner.batches(plan, np.random.default_rng(0))[:WARM_UP]
         batches = [learner.read(plan, each) for each in chosen]
-        learner.precision = choose_precision(learner, batches, "auto").name
+        learner.precision = choose_precision(learner, batches, settings.precision).name
         rounds_s = []
         for _ in range(2):  # in the first, memory is asked for
             started = time.process_time()
@@ -118,7 +121,6 @@ def faster_batches(learner: Learner, plan: Plan, sizes: Sequence[int]) -> Learne
         if spent_s < best_s:
             best_s, best = spent_s, (learner.settings, learner.precision)
     learner.settings, learner.precision = best
-    return learner
 
 
 def timed_parts(learner: Learner) -> dict[str, float]:

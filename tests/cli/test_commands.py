@@ -1,82 +1,20 @@
 """The commands do the whole job, say what is wrong, and are quiet in a pipe."""
 
-import datetime
 import json
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from typer.testing import CliRunner
 
-from skipwise.cli.main import app
 from skipwise.serving.telling import say_exports
-from skipwise.training.checkpoint import load_run, sealed
-
-TRAINING = ("--preset", "tiny", "passes_at_most=1", "threads=1", "optimizer.learning_rate=0.01")
-
-
-HEEDING_CONTROL_C = (
-    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "from skipwise.cli.main import main; main()"
-)
-"""The program where tests run in the background too: a shell then has Ctrl-C ignored."""
-
-
-def skipwise(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would, in a process of its own, piped."""
-    return subprocess.run(  # noqa: S603 - our own program
-        [sys.executable, "-c", "from skipwise.cli.main import main; main()", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def told(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run it in this process, piped: a process of its own would mostly import torch."""
-    done = CliRunner().invoke(app, list(map(str, words)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
-
-
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which simulate, prepare and train have run."""
-    folder = tmp_path_factory.mktemp("job")
-    for words in (
-        (
-            "simulate",
-            folder / "world",
-            "--viewers",
-            "60",
-            "--days",
-            "5",
-            "--seed",
-            "1",
-            "videos=80",
-        ),
-        ("prepare", folder / "world", "--out", folder / "dataset"),
-    ):
-        assert skipwise(*words).returncode == 0
-    days = json.loads((folder / "dataset" / "dataset.json").read_text())
-    until = days["last_day"][:-2] + f"{int(days['last_day'][-2:]) - 1:02d}"
-    trained = skipwise(
-        "train", folder / "dataset", "--out", folder / "run", "--until", until, *TRAINING
-    )
-    assert trained.returncode == 0, trained.stderr
-    (folder / "last_day").write_text(days["last_day"])
-    return folder
+from skipwise.training.checkpoint import sealed
+from tests.cli.typed import skipwise, told
 
 
 @pytest.fixture(scope="module")
@@ -256,55 +194,6 @@ def test_a_mistake_is_told_in_one_paragraph(job: Path, words: tuple[str, ...], w
     assert "Traceback" not in done.stderr
 
 
-def test_what_an_earlier_command_wrote_is_named_and_replaced_only_when_told_to(
-    job: Path, tmp_path: Path
-) -> None:
-    world, dataset, small = tmp_path / "world", tmp_path / "dataset", ("viewers=5", "days=2")
-    shutil.copytree(job / "world", world)
-    shutil.copytree(job / "dataset", dataset)
-    events = f"{json.loads((dataset / 'dataset.json').read_text())['num_events']:,} events"
-    noon = datetime.datetime(2026, 5, 3, 12, 0).timestamp()
-    for folder, words in (
-        (world, ("simulate", world, *small)),
-        (dataset, ("prepare", world, "--out", dataset)),
-    ):
-        (marker,) = folder.glob(f"{folder.name}.json")
-        os.utime(marker, (noon, noon))
-        before = marker.read_bytes()
-        refused = told(*words)
-        assert refused.returncode == 2
-        said = " ".join(refused.stderr.split())
-        assert f"already (of 2026-05-03 12:00, {events}), which this would replace" in said
-        assert (marker.read_bytes(), marker.stat().st_mtime) == (before, noon)
-        done = told(*words, "--replace")
-        assert done.returncode == 0, done.stderr
-        assert marker.read_bytes() != before
-    (dataset / "dataset.json").write_text("{")
-    assert "damaged), which" in " ".join(told("prepare", world, "--out", dataset).stderr.split())
-    assert told("prepare", world, "--out", dataset, "--replace").returncode == 0
-
-
-def test_a_run_is_not_written_among_what_is_no_run(job: Path, tmp_path: Path) -> None:
-    dataset = tmp_path / "dataset"
-    shutil.copytree(job / "dataset", dataset)
-    before = sorted(each.name for each in dataset.iterdir())
-    for words in ((), ("--replace",)):
-        refused = told("train", dataset, "--out", dataset, *words)
-        assert refused.returncode == 2
-        assert "exists and is not a finished run; the output must be" in refused.stderr
-    assert sorted(each.name for each in dataset.iterdir()) == before
-
-
-def test_a_log_of_the_loop_is_not_replaced_without_a_word(job: Path, tmp_path: Path) -> None:
-    """Which is told before anything of the experiment is read."""
-    log = tmp_path / "log"
-    shutil.copytree(job / "world", log)
-    (log / "loop.json").write_text("{}")
-    words = ("loop", tmp_path / "no.toml", job / "world", "--data", job / "dataset", "--out", log)
-    assert "a log of the loop already (of 20" in told(*words).stderr
-    assert "no.toml" in told(*words, "--replace").stderr
-
-
 def test_torchrun_ends_with_the_same_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It prints pages about a process that failed, and at their end what that one has noted."""
     noted = tmp_path / "error.json"
@@ -316,69 +205,6 @@ def test_torchrun_ends_with_the_same_words(tmp_path: Path, monkeypatch: pytest.M
     *_, last, _border = account.splitlines()
     assert last == f"  traceback : {done.stderr.strip()}"
     assert last.startswith("  traceback : skipwise: ")
-
-
-def test_a_dataset_prepared_anew_is_not_measured_without_a_word(job: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    shutil.copytree(job / "run", run)
-    description = json.loads((run / "run.json").read_text())
-    description["dataset"]["fingerprint"] = "0" * 64
-    (run / "run.json").write_text(json.dumps(sealed(description)))
-    last = (job / "last_day").read_text()
-    done = told("evaluate", run, "--from", last, "--to", last)
-    assert done.returncode == 2
-    assert "prepared anew" in done.stderr
-
-
-def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path: Path) -> None:
-    (tmp_path / "run" / "resume").mkdir(parents=True)
-    done = told("train", job / "dataset", "--out", tmp_path / "run", *TRAINING)
-    assert done.returncode == 2
-    assert "--resume, or say --replace" in done.stderr
-
-
-def broken_off(*words: str | Path, run: Path) -> subprocess.CompletedProcess[str]:
-    """Train in a process of its own, and press Ctrl-C as soon as there is something to resume."""
-    begun = subprocess.Popen(  # noqa: S603 - our own program
-        [sys.executable, "-c", HEEDING_CONTROL_C, *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not list(run.glob("resume/state-*.json")):
-        assert begun.poll() is None, "the test is to stop it before it is done"
-        time.sleep(0.01)
-    begun.send_signal(signal.SIGINT)
-    _, said = begun.communicate(timeout=120)
-    return subprocess.CompletedProcess(words, begun.returncode, "", said)
-
-
-def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: Path) -> None:
-    """In a process of its own: exit 130, the way on is said, and it leads to the end."""
-    run = tmp_path / "run"
-    words = ("train", job / "dataset", "--out", run, *TRAINING, "tokens_per_batch=64")
-    stopped = broken_off(*words, run=run)
-    assert stopped.returncode == 130, stopped.stderr
-    assert "goes on with the same command and --resume" in stopped.stderr
-    assert "Traceback" not in stopped.stderr
-    assert not (run / "run.json").exists()
-    others = ("seed=7", "optimizer.weight_decay=0.1", "model.width=24", "refit=false")
-    refused = told(*words, *others, "--resume")
-    assert refused.returncode == 2
-    said = " ".join(refused.stderr.split())
-    for differs in (
-        "seed was 0, is 7",
-        "optimizer.weight_decay was 0.05, is 0.1",
-        "model.width was 16, is 24",
-        "refit was True, is False",
-    ):
-        assert differs in said
-    assert said.count(" was ") == 1 + len(others)  # "was begun otherwise"
-    assert "Give the same as before" in said
-    assert "say --replace in place of --resume" in said
-    resumed = skipwise(*words, "--resume")
-    assert resumed.returncode == 0, resumed.stderr
-    assert load_run(run).description["best_pass"] == 1
 
 
 SPLIT = """

@@ -8,7 +8,7 @@ from skipwise.evaluation.baselines import (
     RateSettings,
     counted_objectives,
     counter_features,
-    random_order,
+    every_order,
     surface_rates,
     training_rate,
     video_rate,
@@ -63,14 +63,14 @@ def test_an_objective_that_is_not_counted_is_refused() -> None:
         video_rate(COUNTERS, NAMES, "like", overall_rate=0.1)
 
 
-def test_a_random_order_is_at_chance_to_the_last_digit_however_few_positives_there_are() -> None:
+def test_a_every_order_is_at_chance_to_the_last_digit_however_few_positives_there_are() -> None:
     """One drawn order of four positives was clear of chance 26 times in 150."""
     random = np.random.default_rng(0)
     viewer = np.repeat(np.arange(30), 16)
     for positives in (2, 4, 200):
         labels = np.zeros(len(viewer), dtype=np.int8)
         labels[random.choice(len(viewer), positives, replace=False)] = 1
-        found = random_order(len(viewer), overall_rate=0.3)
+        found = every_order(len(viewer), overall_rate=0.3)
         assert set(found.tolist()) == {0.3}
         statistic = auc_statistic(labels, found, viewer)
         measured = bootstrap({"auc": statistic}, 30, samples=200)["auc"]

@@ -164,7 +164,7 @@ def test_a_run_begun_by_another_version_is_not_resumed(
         del position["format_version"]
         position["identity"]["settings"] = {}
         file.write_text(json.dumps(position))
-    with pytest.raises(RunError, match=r"version None, must be 3\. .*leave --resume out"):
+    with pytest.raises(RunError, match=r"version None, must be 3\. .*say --replace in place of"):
         short_run(small_dataset, broken_off, resume=True)
 
 
@@ -197,12 +197,17 @@ def test_a_damaged_unfinished_run_is_refused(
 ) -> None:
     for file in described(broken_off / "resume"):
         damaged(file, damage)
-    with pytest.raises(RunError, match=r"(fit its checksum|damaged).*Leave --resume out to train"):
+    with pytest.raises(
+        RunError, match=r"(fit its checksum|damaged).*Say --replace in place of --resume"
+    ):
         short_run(small_dataset, broken_off, resume=True)
 
 
-def test_the_checkpoint_before_a_damaged_one_is_taken_up(
-    small_dataset: Dataset, whole_run: TrainedRun, tmp_path: Path
+def test_the_checkpoint_before_a_damaged_one_is_taken_up_and_named(
+    small_dataset: Dataset,
+    whole_run: TrainedRun,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         short_run(small_dataset, tmp_path / "RUN", progress=BreaksOff(9, interrupt))
@@ -210,6 +215,9 @@ def test_the_checkpoint_before_a_damaged_one_is_taken_up(
     damaged(newest, "cut")
     assert json.loads(older.read_text())["step"] < newest_position(tmp_path / "RUN")["step"]
     assert same_weights(short_run(small_dataset, tmp_path / "RUN", resume=True), whole_run)
+    told = [message for message in caplog.messages if "state-" in message]
+    assert [newest.stem in told[0], "fit its checksum" in told[0]] == [True, True]
+    assert f"{older.stem}.safetensors, which is older and whole" in told[1]
 
 
 def test_killed_at_any_moment_it_goes_on_as_if_it_had_not_been(

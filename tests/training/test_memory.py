@@ -126,6 +126,20 @@ def test_several_processes_on_a_machine_take_as_much_each(
         check_enough(small_dataset, settings, Processes(number=4, local_number=4))
 
 
+def test_bf16_counts_where_it_may_be_taken(small_dataset: Dataset) -> None:
+    """By word, or by trial, which narrow networks are spared."""
+    narrow = [
+        memory_needed(small_dataset, settings_of(*words))["bf16"] > 0
+        for words in (
+            ("precision=fp32", "model.width=64"),
+            ("precision=auto", "model.width=16"),
+            ("precision=auto", "model.width=32"),
+            ("precision=bf16", "model.width=16"),
+        )
+    ]
+    assert narrow == [False, False, True, True]
+
+
 def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:
     """Small: eleven float32 of each weight. Large: four of each, and two of each row."""
     rows = small_dataset.videos.num_rows + len(small_dataset.author_ids)

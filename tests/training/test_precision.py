@@ -1,5 +1,6 @@
 """bf16 is taken where it clearly gains, leaves no trace where it was tried, and trains as well."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ import torch
 
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
+from skipwise.model.batch import Batch
+from skipwise.model.products import product_kind
 from skipwise.training.learner import Learner
-from skipwise.training.precision import choose_precision
+from skipwise.training.machine import COMPILED, COMPILED_AT_MOST, products_on
+from skipwise.training.precision import BATCHES, choose_precision
 from skipwise.training.settings import TrainSettings
 from tests.training.trained import same_weights, short_run
 
@@ -60,6 +64,46 @@ def test_it_is_taken_where_it_clearly_gains_and_the_trial_leaves_no_trace(
         small_dataset, tmp_path / "said", WIDE, f"precision={chosen}", "passes_at_most=1"
     )
     assert same_weights(found, said)
+
+
+def test_the_trial_is_of_batches_it_has_not_seen(
+    small_dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bf16 compiles for each new shape: what it takes the second time says nothing of training."""
+    clock = Clocked(monkeypatch, fp32=100.0, bf16=200.0)
+    seen: set[int] = set()
+    real = Learner.try_batch
+
+    def try_batch(learner: Learner, batch: Batch, precision: str) -> None:
+        if precision == "bf16":
+            key = hash(tuple(batch.row.tolist()))
+            clock.ms["bf16"] = 10.0 if key in seen else 200.0
+            seen.add(key)
+        real(learner, batch, precision)
+
+    monkeypatch.setattr(Learner, "try_batch", try_batch)
+    few = ("passes_at_most=1", "tokens_per_batch=300")
+    found = short_run(small_dataset, tmp_path / "RUN", WIDE, "precision=auto", *few)
+    assert len(seen) == BATCHES
+    assert found.description["precision"] == "fp32"
+
+
+def test_products_are_narrow_by_themselves_and_few_are_kept_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values, here = torch.zeros(1), torch.device("cpu")
+    monkeypatch.delenv(COMPILED, raising=False)
+    with products_on(here, "fp32"):
+        assert product_kind(values) is torch.float32
+        assert COMPILED not in os.environ
+    with products_on(here, "bf16"):
+        assert product_kind(values) is torch.bfloat16
+        assert not torch.is_autocast_enabled("cpu")
+        assert int(os.environ[COMPILED]) == COMPILED_AT_MOST
+    monkeypatch.setenv(COMPILED, "500")
+    with products_on(here, "bf16"):
+        assert os.environ[COMPILED] == "500"
+    assert product_kind(values) is torch.float32
 
 
 def test_a_narrow_network_is_not_tried(

@@ -1,7 +1,7 @@
 """What would counting alone have said?
 
     counters (N, K), surfaces (N,)   ->  video_rate, viewer_surface_rate  ->  probabilities (N,)
-    rate, N                          ->  random_order                     ->  probabilities (N,)
+    rate, N                          ->  every_order                     ->  probabilities (N,)
 
 - A baseline reads the very counters the model reads, as of the same moment: nothing later.
 - A rate of few outcomes is drawn towards the rate of the training days.
@@ -181,7 +181,7 @@ def popularity_rate(
     return found
 
 
-def random_order(num_rows: int, *, overall_rate: float) -> Floats:
+def every_order(num_rows: int, *, overall_rate: float) -> Floats:
     """Predict the overall rate for all: every order at once, as ties count half each way.
 
     One drawn order would have an AUC beside 0.5 and an interval about it, which of few positives

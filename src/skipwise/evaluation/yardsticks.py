@@ -20,8 +20,8 @@ from skipwise.evaluation.baselines import (
     counted_objectives,
     counter_features,
     drawn_rate,
+    every_order,
     popularity_rate,
-    random_order,
     surface_rates,
     training_rate,
     video_rate,
@@ -194,7 +194,7 @@ def _num_surfaces(yardstick: Yardstick) -> int:
 
 def _random(yardstick: Yardstick) -> Probabilities:
     return {
-        name: random_order(len(yardstick.rows), overall_rate=training_rate(yardstick.labels(name)))
+        name: every_order(len(yardstick.rows), overall_rate=training_rate(yardstick.labels(name)))
         for name in yardstick.learnable
     }
 

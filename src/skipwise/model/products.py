@@ -12,7 +12,6 @@ Is read by `attention`, `gradients` and every part with a linear map. No I/O, no
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -22,9 +21,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-_COMPILED, _COMPILED_AT_MOST = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64"
-"""Products that oneDNN keeps compiled, read when it compiles the first. A step has fewer shapes; of
-the 1,024 it keeps by itself most are never seen again where no two batches are alike."""
 _KIND: ContextVar[torch.dtype | None] = ContextVar("kind of products", default=None)
 
 
@@ -35,8 +31,6 @@ def products_in(kind: torch.dtype | None) -> Iterator[None]:
     Args:
         kind: torch.bfloat16; None = as they are.
     """
-    if kind is not None:
-        os.environ.setdefault(_COMPILED, _COMPILED_AT_MOST)
     before = _KIND.set(kind)
     try:
         yield

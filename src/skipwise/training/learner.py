@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -26,9 +25,9 @@ from skipwise.features.stretches import Plan, batches_by_size, read_stretches
 from skipwise.features.vocabulary import Catalogue
 from skipwise.model.batch import Batch, to_batch
 from skipwise.model.losses import decorrelation_loss, objective_losses, pairwise_loss
-from skipwise.model.products import products_in
 from skipwise.model.recommender import Recommender, Scores
 from skipwise.training.finding import FindingTeacher
+from skipwise.training.machine import products_on
 from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
 from skipwise.training.sharding import ShardedTables
@@ -211,18 +210,12 @@ class Learner:
 
     def _weighted(self, batch: Batch, precision: str) -> tuple[dict[str, Tensor], Tensor]:
         """Return each term of the loss, and their weighted sum."""
-        with self._products(precision):
+        with products_on(self.device, precision):
             scores = self.model(self._with_hidden_events(batch))
             losses = self._losses_of(scores, batch)
         terms = torch.stack([term.float() for term in losses.values()])
         weights = [getattr(self.settings.loss, name) for name in losses]
         return losses, terms @ terms.new_tensor(weights)
-
-    def _products(self, precision: str) -> AbstractContextManager[None]:
-        """Take products in a precision: on a CPU by the network itself, elsewhere by autocast."""
-        if self.device.type == "cpu":
-            return products_in(torch.bfloat16 if precision == "bf16" else None)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
 
     def _losses_of(self, scores: Scores, batch: Batch) -> dict[str, Tensor]:
         settings = self.settings.loss

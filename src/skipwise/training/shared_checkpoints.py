@@ -128,6 +128,6 @@ def fill_from(state: Path, tensors: Mapping[str, Tensor], *, alone: bool) -> Non
         )
         raise RunError(
             f"{state} does not fit this training: {said.splitlines()[0]}; tables, vocabulary and "
-            "types must be those it was written with. Give the same dataset and settings, or leave "
-            "--resume out to train from the start."
+            "types must be those it was written with. Give the same dataset and settings, or say "
+            "--replace in place of --resume to train from the start."
         ) from None

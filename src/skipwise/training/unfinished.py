@@ -158,13 +158,17 @@ def find_unfinished(run: Path) -> Unfinished:
             f"{run} holds no unfinished training (no {FOLDER}/state-*.json). "
             "Leave --resume out to train from the start."
         )
-    problems = []
+    problems, log = [], logging.getLogger(__name__)
     for file in reversed(found):
         try:
-            return _read(file)
+            whole = _read(file)
         except RunError as problem:
             problems.append(problem)
-            logging.getLogger(__name__).warning("%s", problem)
+            log.warning("%s", problem)
+            continue
+        if problems:
+            log.warning("Training goes on from %s, which is older and whole.", whole.state)
+        return whole
     raise problems[0]
 
 
@@ -192,8 +196,8 @@ def check_tensors(state: Path, expected: Mapping[str, Tensor]) -> None:
             raise RunError(
                 f"{state} does not fit this training: {name} has {what}, must have type "
                 f"{must_be[0]}, size {must_be[1]}; table sizes, vocabulary and types must be those "
-                "it was written with. Give the same dataset and settings, or leave --resume out to "
-                "train from the start."
+                "it was written with. Give the same dataset and settings, or say --replace in "
+                "place of --resume to train from the start."
             )
 
 
@@ -218,17 +222,19 @@ def _read(file: Path) -> Unfinished:
         if version != FORMAT_VERSION:
             raise RunError(
                 f"{file} has format version {version}, must be {FORMAT_VERSION}. It was written by "
-                "another version of Skipwise: leave --resume out to train from the start."
+                "another version of Skipwise: say --replace in place of --resume to train from the "
+                "start."
             )
         for name, expected in position["checksums"].items():
             if checksum(file.parent / name) != expected:
                 raise RunError(
                     f"{file.parent / name} does not fit its checksum: it was cut short or changed. "
-                    "Leave --resume out to train from the start."
+                    "Say --replace in place of --resume to train from the start."
                 )
     except (json.JSONDecodeError, KeyError, FileNotFoundError) as problem:
         raise RunError(
-            f"{file} is damaged: {problem!r}. Leave --resume out to train from the start."
+            f"{file} is damaged: {problem!r}; it must be whole. Say --replace in place of --resume "
+            "to train from the start."
         ) from None
     folder = file.with_suffix("")
     return Unfinished(folder if folder.is_dir() else file.with_suffix(".safetensors"), position)
