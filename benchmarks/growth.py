@@ -95,16 +95,23 @@ def main() -> None:
     torch.set_num_threads(1)
     short = bool(os.environ.get("SHORT"))
     parts = os.environ.get("PARTS", "cost,memory").split(",")
-    grown = measured_cost(short=short) if "cost" in parts else measured_before(LABELS_OF_COST)
-    memory = (
-        measured_memory(short=short) if "memory" in parts else measured_before(LABELS_OF_MEMORY)
-    )
+    grown = {} if "cost" in parts else measured_before(LABELS_OF_COST)
+    memory = {} if "memory" in parts else measured_before(LABELS_OF_MEMORY)
+    grown = grown or measured_cost(short=short)
+    memory = memory or measured_memory(short=short)
     write(grown, memory, OUT / "growth.svg" if short else PLOT)
 
 
 def measured_before(labels: Mapping[str, str]) -> Measured:
     """Return the last run's rows of what these labels name."""
-    rows = json.loads((OUT / "growth.json").read_text())["rows"]
+    file = OUT / "growth.json"
+    if not file.is_file():
+        raise SystemExit(
+            f"{file} is not there; it must hold what PARTS leaves out, to be drawn beside it. Run "
+            "`make bench-growth` whole once, or `python -m benchmarks.growth_memory`, which draws "
+            "nothing."
+        )
+    rows = json.loads(file.read_text())["rows"]
     return {what: [row for row in rows if row["grows"] == what] for what in labels}
 
 

@@ -5,7 +5,8 @@
 - Simulated worlds, simulated and prepared; then `skipwise train` as it is typed, one pass.
 - Counted is what only that process holds (RssAnon of /proc, every 5 ms), libraries and all, from
   its start to its end, so against all lines of the formula.
-- SCRATCH names the folder for logs and runs.
+- By itself (`python -m benchmarks.growth_memory`, SHORT=1) it prints and draws nothing.
+- SCRATCH names the folder for logs and runs; PRECISION is fp32, or bf16, which is allowed more.
 
 Is read by `growth`.
 """
@@ -23,7 +24,11 @@ from skipwise.settings import apply_settings, parse_overrides
 from skipwise.training.memory import memory_needed
 from skipwise.training.settings import preset
 
-WORDS = ("passes_at_most=1", "refit=false", "precision=fp32", "model.encoder.history_length=100")
+PRECISION = os.environ.get("PRECISION", "fp32")
+WORDS = (
+    *("passes_at_most=1", "refit=false", "model.encoder.history_length=100"),
+    f"precision={PRECISION}",
+)
 IDS = ("model.inputs.ids=true", "min_views=1")
 LONG = ("--days", "30", "views_per_viewer_day=40")
 """Viewers with 1,200 events each, so that a long history is one."""
@@ -128,3 +133,7 @@ def _world(viewers: int, videos: int) -> World:
         *("--viewers", str(viewers), f"videos={videos}"),
         *(f"authors={max(100, videos // 5)}", "topics=40"),
     )
+
+
+if __name__ == "__main__":
+    measured_memory(short=bool(os.environ.get("SHORT")))

@@ -2,7 +2,7 @@
 
     learner, batches  ->  choose_precision  ->  Precision: bf16 or fp32, and the times that say so
 
-- bf16 makes products three to four times as fast where the processor has it (AMX), and slower
+- bf16 makes products some four times as fast where the processor has it (AMX), and slower
   where it has not. Each new shape of a product is compiled anew, so that where no two batches are
   alike it may lose. So it is timed, on batches it has not seen, and taken where it clearly gains.
 - Weights, gradients, moments, losses and everything that scores stay in float32.
