@@ -2,9 +2,9 @@
 
     with products_in(torch.bfloat16):   Linear, linear, experts and attention multiply in bf16
 
-- A processor with AMX multiplies in bf16 some four times as fast (docs/log.md, 29 November 2026). What is
-  multiplied, and each product, a gradient too, is rounded to 8 bits; sums inside a product are
-  float32. All that stands between products (softmax, norms, curves, losses) is float32, and
+- A processor with AMX multiplies in bf16 some four times as fast (docs/log.md, 29 November 2026).
+  What is multiplied, and each product, a gradient too, is rounded to 8 bits; sums inside a product
+  are float32. All that stands between products (softmax, norms, curves, losses) is float32, and
   weights, gradients and moments are kept so.
 - Only on a CPU, where `written_out` asks for gradients by hand. Scoring and exports never see it.
 
