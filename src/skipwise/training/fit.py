@@ -269,7 +269,7 @@ class _Run:
         """Choose before the first step; tell."""
         chosen = choose_precision(self.learner, batches, self.settings.precision)
         self.position.precision = chosen.name
-        if self.report is not None and chosen.fp32_ms is not None:
+        if self.report is not None and chosen.gain is not None:
             self.report({"told": str(chosen)})
 
     def plan(self, generator: np.random.Generator) -> Plan:

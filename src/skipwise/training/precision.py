@@ -24,8 +24,9 @@ from skipwise.training.settings import TrainSettings
 
 GAIN_AT_LEAST = 1.1
 """How many times faster bf16 must be to be taken: below, noise could decide."""
-BATCHES = 6
-"""Of its own that are tried; the first only warms up."""
+BATCHES, WARMING_UP = 8, 2
+"""Of its own that are tried, and how many of them only warm up: after all were once there and back
+in fp32, for which memory is asked for in the first."""
 TRIED_FROM_WIDTH = 32
 """A narrower network gains little (1.18 times as fast at width 16) and is not tried, so that the
 same seed gives the same weights whatever else runs on the machine."""
@@ -37,17 +38,14 @@ class Precision:
 
     name: str
     """fp32 or bf16."""
-    fp32_ms: float | None = None
-    """Processor time of the middle batch there and back, milliseconds; None: nothing was timed."""
-    bf16_ms: float | None = None
+    gain: float | None = None
+    """How many times as fast as in fp32 the middle batch is there and back in bf16, by processor
+    time; None: nothing was timed."""
 
     def __str__(self) -> str:
-        if self.fp32_ms is None or self.bf16_ms is None:
+        if self.gain is None:
             return f"training in {self.name}"
-        return (
-            f"training in {self.name}: a batch takes {self.fp32_ms:.0f} ms in fp32, "
-            f"{self.bf16_ms:.0f} ms in bf16"
-        )
+        return f"training in {self.name}: in bf16 a batch goes {self.gain:.2f} times as fast here"
 
 
 def may_be_narrow(settings: TrainSettings) -> bool:
@@ -72,14 +70,22 @@ def choose_precision(learner: Learner, batches: Sequence[Batch], setting: str) -
     if not may_be_narrow(learner.settings) or untimed or not batches:
         return Precision(name="fp32")
     chance = torch.get_rng_state()
-    times: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    for batch in batches:
+        learner.try_batch(batch, precision="fp32")
+    warming_up = min(WARMING_UP, len(batches) - 1)
+    gains = []
     for place, batch in enumerate(batches):
-        for name in ("fp32", "bf16") if place % 2 else ("bf16", "fp32"):
-            begun = time.process_time()
-            learner.try_batch(batch, precision=name)
-            times[name].append(1000 * (time.process_time() - begun))
+        order = ("fp32", "bf16") if place % 2 else ("bf16", "fp32")
+        spent_s = {name: _time_of(learner, batch, name) for name in order}
+        if place >= warming_up:
+            gains.append(spent_s["fp32"] / spent_s["bf16"])
     torch.set_rng_state(chance)
-    counted = slice(1 if len(batches) > 1 else 0, None)
-    fp32_ms, bf16_ms = (statistics.median(times[name][counted]) for name in ("fp32", "bf16"))
-    name = "bf16" if fp32_ms >= GAIN_AT_LEAST * bf16_ms else "fp32"
-    return Precision(name=name, fp32_ms=fp32_ms, bf16_ms=bf16_ms)
+    gain = statistics.median(gains)
+    return Precision(name="bf16" if gain >= GAIN_AT_LEAST else "fp32", gain=gain)
+
+
+def _time_of(learner: Learner, batch: Batch, precision: str) -> float:
+    """Return the processor seconds of a batch there and back."""
+    begun = time.process_time()
+    learner.try_batch(batch, precision=precision)
+    return time.process_time() - begun

@@ -61,7 +61,7 @@ class TrainSettings:
     """CPU threads; 0 = all. On 1 the same seed gives the same weights bit by bit, and a network of
     these sizes gains little from more and loses much where other work runs beside it."""
     precision: str = "auto"
-    """fp32, bf16 in the network's products, or auto, which times both before the first step. The same
+    """fp32, bf16 in all products, or auto, which times both before the first step. The same
     seed gives the same weights only in the same precision: set it where that matters."""
     device: str = "auto"
     """Where it is trained: cpu, cuda, or auto, which is cuda where there is one."""
