@@ -50,9 +50,11 @@ class Past:
     time_s: Tensor
     valid: Tensor
 
-    def encoded(self, encoder: HistoryEncoder) -> Tensor:
+    def encoded(self, encoder: HistoryEncoder, read_from: int = 0) -> Tensor:
         with torch.no_grad():
-            encoded: Tensor = encoder(self.events, self.groups, self.time_s, self.valid)
+            encoded: Tensor = encoder(
+                self.events, self.groups, self.time_s, self.valid, read_from=read_from
+            )
         return encoded
 
 
@@ -202,6 +204,23 @@ def test_a_hidden_event_is_read_by_no_other() -> None:
     assert not torch.equal(before, past().encoded(encoder)), "and hiding it was noticed"
 
 
+@pytest.mark.parametrize("read_from", range(1, 10))
+@pytest.mark.parametrize("blocks", [1, 2, 3])
+def test_events_that_are_read_are_the_same_where_others_are_not_asked(
+    blocks: int, read_from: int
+) -> None:
+    """With W = 4 a block is asked for the 3 events more that each block above it reads."""
+    encoder, one = encoder_of(blocks=blocks), past()
+    asked: list[int] = []
+    for block in encoder.blocks:
+        block.norm_feed.register_forward_hook(lambda *given: asked.append(given[2].shape[1]))  # type: ignore[union-attr]
+    every, read = one.encoded(encoder), one.encoded(encoder, read_from)
+    torch.testing.assert_close(read[:, read_from:], every[:, read_from:], atol=1e-5, rtol=1e-5)
+    assert not read[:, :read_from].any()
+    above = reversed(range(blocks))
+    assert asked == [10] * blocks + [10 - max(read_from - 3 * number, 0) for number in above]
+
+
 @pytest.mark.parametrize("pair_biases", [True, False])
 def test_the_feedback_pair_is_known_to_attention_unless_told_otherwise(pair_biases: bool) -> None:
     encoder, one = encoder_of(pair_biases=pair_biases), past()
@@ -339,6 +358,23 @@ def test_the_cut_is_by_blocks_where_a_stretch_is_long(block: int) -> None:
         assert band.read(values, -1.0)[0].tolist() == [-1, -1, -1, 0, 1, 2]
         assert band.read(values, -1.0)[5].tolist() == [10, 11, 12, 13, 14, 15]
         assert band.read(values, -1.0)[7].tolist() == [16, 17, 18, 19, -1, -1]
+
+
+def test_events_before_are_read_and_do_not_ask(block: int) -> None:
+    """Twelve events, W = 4, of which the first two do not ask."""
+    band = Band.of(10, 4, before=2)
+    values = torch.arange(12.0).view(1, 12)
+    asking = band.asking(values)
+    assert asking[0].tolist() == list(range(2, 12))
+    torch.testing.assert_close(band.whole(band.ask(asking)), asking)
+    asked, read = band.ask(asking, -1.0), band.read(values, -1.0)
+    there = (asked[:, :, None] >= 0) & (read[:, None, :] >= 0)
+    steps_back = asked[:, :, None] - read[:, None, :]
+    told = band.steps_back.expand(len(read), -1, -1)
+    assert torch.equal(steps_back[there], told[there].float())
+    assert (band.blocks > 1) is (block == 3)
+    if block == 3:
+        assert read[0].tolist() == [-1, 0, 1, 2, 3, 4]
 
 
 def test_candidates_are_numbered_within_their_stretch() -> None:

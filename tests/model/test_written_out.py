@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -51,6 +52,39 @@ def test_what_is_trained_is_what_is_scored_and_gradients_written_out_are_torchs(
     for name, gradient in by_torch.items():
         spread = float(gradient.abs().max())
         torch.testing.assert_close(by_hand[name], gradient, rtol=1e-3, atol=1e-4 * spread + 1e-7)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_events_that_no_candidate_reads_are_not_asked_and_nothing_changes(
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, blocks: int
+) -> None:
+    """The last candidates of viewers with more events than a candidate reads."""
+    model = untrained(small_dataset, SHORT, f"model.encoder.blocks={blocks}")
+    plan = model.plan(LIVE)
+    late = np.zeros(small_dataset.num_events, dtype=bool)
+    late[plan.candidate_rows[plan.candidate_prefix > 10]] = True
+    batch = model.batch(LIVE, late)
+    encoder, told = model.model.encoder, list[int]()
+    forward = encoder.forward
+
+    def asked(*past: Tensor, read_from: int) -> Tensor:
+        told.append(read_from)
+        encoded: Tensor = forward(*past, read_from=read_from)
+        return encoded
+
+    def all_asked(*past: Tensor, read_from: int) -> Tensor:
+        del read_from
+        encoded: Tensor = forward(*past)
+        return encoded
+
+    monkeypatch.setattr(encoder, "forward", asked)
+    scored, fewer = logits_of(model, batch), gradients(model, batch)
+    assert min(told) >= 1
+    monkeypatch.setattr(encoder, "forward", all_asked)
+    torch.testing.assert_close(scored, logits_of(model, batch), rtol=1e-4, atol=1e-5)
+    for name, gradient in gradients(model, batch).items():
+        spread = float(gradient.abs().max())
+        torch.testing.assert_close(fewer[name], gradient, rtol=1e-3, atol=1e-4 * spread + 1e-7)
 
 
 def test_products_in_bf16_give_nearly_the_same_logits_and_gradients(small_dataset: Dataset) -> None:

@@ -7,7 +7,7 @@
 - A block of Q events reads itself and the `back` events before it, so pairs grow with T, not T x T.
 - A short stretch is one block that reads itself: nothing is copied.
 - Before the first event stand made-up ones; what is said of them is the caller's `fill`.
-- Events that are encoded already are read and do not ask: `Band.after`, one block.
+- The first P events may be there to be read only: they do not ask.
 
 Is read by `encoder`. No I/O.
 """
@@ -28,7 +28,7 @@ BLOCK_AT_LEAST = 16
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """How T events are cut into blocks."""
+    """How T events are cut into blocks, P before them that are read and do not ask."""
 
     length: int
     """T"""
@@ -39,19 +39,26 @@ class Band:
     blocks_back: int
     """Blocks before a block that it reads."""
     before: int = 0
-    """P: events that are read and do not ask, before the T."""
+    """P"""
 
     @classmethod
-    def of(cls, length: int, window: int) -> "Band":
-        """Cut T events, each of which reads itself and the `window` - 1 before it."""
+    def of(cls, length: int, window: int, before: int = 0) -> "Band":
+        """Cut T events, each of which reads itself and the `window` - 1 before it.
+
+        Args:
+            length: T, at least 1.
+            window: W.
+            before: P, at most W - 1.
+        """
         block = max(BLOCK_AT_LEAST, -(-(window - 1) // BLOCKS_BACK))
-        if length < window + 2 * block:
-            return cls(length=length, blocks=1, block=length, blocks_back=0)
+        if before + length < window + 2 * block:
+            return cls.after(length, before)
         return cls(
             length=length,
             blocks=-(-length // block),
             block=block,
             blocks_back=-(-(window - 1) // block),
+            before=before,
         )
 
     @classmethod
@@ -62,7 +69,7 @@ class Band:
     @property
     def back(self) -> int:
         """Events before a block that it reads."""
-        return self.before + self.blocks_back * self.block
+        return self.before if self.blocks == 1 else self.blocks_back * self.block
 
     @property
     def steps_back(self) -> Tensor:
@@ -83,7 +90,7 @@ class Band:
         """Lay out what each block reads, (B, P + T, ...) -> (B N, back + Q, ...)."""
         if self.blocks == 1:
             return values
-        padded = self._padded(values, self.back, fill)
+        padded = self._padded(values, self.back - self.before, fill)
         blocks = padded.view(len(values), -1, self.block, *values.shape[2:])
         if written_out(blocks):
             return with_before(blocks, self.blocks).flatten(0, 1)

@@ -54,25 +54,39 @@ class HistoryEncoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(
-        self, events_BTD: Tensor, groups_BT: Tensor, time_s_BT: Tensor, valid_BT: Tensor
+        self,
+        events_BTD: Tensor,
+        groups_BT: Tensor,
+        time_s_BT: Tensor,
+        valid_BT: Tensor,
+        read_from: int = 0,
     ) -> Tensor:
-        """Encode every event of every stretch.
+        """Encode every event of every stretch that is read.
 
         Args:
             events_BTD: Embedded events, oldest first.
             groups_BT: Feedback group of each, 0 to 2.
             time_s_BT: float64 seconds, NaN where unknown.
             valid_BT: False on padding, which stands at the end.
+            read_from: In [0, T): the first event of any stretch that a candidate reads. Those
+                before it are only what others see of them: a block asks for no more of them than
+                the blocks above it read.
 
         Returns:
-            history_BTD; z_j depends on events up to j alone.
+            history_BTD; z_j depends on events up to j alone. Zeros before `read_from`.
         """
-        band = Band.of(events_BTD.shape[1], self.window)
-        pairs = self._pairs(band, groups_BT, time_s_BT, valid_BT)
-        for block in self.blocks:
-            events_BTD = block(events_BTD, pairs)
+        given_from, pairs = 0, None
+        for number, block in enumerate(self.blocks, 1):
+            asked_from = max(read_from - (len(self.blocks) - number) * (self.window - 1), 0)
+            start = max(asked_from - self.window + 1, 0)
+            if pairs is None or asked_from > given_from:
+                band = Band.of(groups_BT.shape[1] - asked_from, self.window, asked_from - start)
+                known = (groups_BT[:, start:], time_s_BT[:, start:], valid_BT[:, start:])
+                pairs = self._pairs(band, *known)
+            events_BTD = block(events_BTD[:, start - given_from :], pairs)
+            given_from = asked_from
         encoded: Tensor = self.norm(events_BTD)
-        return encoded
+        return functional.pad(encoded, (0, 0, given_from, 0)) if given_from else encoded
 
     def follow(
         self,

@@ -20,6 +20,7 @@ from skipwise.features.vocabulary import FIRST
 from skipwise.labels.feedback import GROUP_OF, Group
 from skipwise.model.batch import Batch, VideoBatch
 from skipwise.model.dropout import Dropout
+from skipwise.model.encoder import HistoryEncoder
 from skipwise.model.encoder_settings import EncoderSettings, check_heads
 from skipwise.model.encoders.choice import build_encoder
 from skipwise.model.experts import SharedFeatures
@@ -181,13 +182,19 @@ class Recommender(nn.Module):
         return Scores(predictions=predictions, liking_MD=liking_MD, disliking_MD=disliking_MD)
 
     def encode(self, batch: Batch, inputs: Inputs) -> Tensor:
-        """Encode the stretches of a batch, (B, T, D)."""
-        encoded: Tensor = self.encoder(
+        """Encode the stretches of a batch, (B, T, D); zeros may stand where no candidate reads."""
+        past = (
             self.dropout(inputs.events_BTD),
             self.inputs.feedback_groups(batch.feedback),
             batch.token_time_s,
             self.readable(batch.token_valid, batch.feedback),
         )
+        encoded: Tensor
+        if isinstance(self.encoder, HistoryEncoder):
+            before_all = int(batch.prefix.min()) - self.settings.encoder.history_length
+            encoded = self.encoder(*past, read_from=max(before_all, 0))
+        else:
+            encoded = self.encoder(*past)
         return encoded
 
     def gated(self, read_QMD: Tensor, context_MD: Tensor) -> tuple[Tensor, Tensor]:
