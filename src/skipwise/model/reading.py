@@ -9,6 +9,7 @@
 Is read by `encoder` and `reader`. No I/O.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -138,9 +139,10 @@ def bends(amounts: Tensor, knots: tuple[float, ...]) -> Tensor:
     >>> bends(torch.tensor([3.0]), (0.0, 1.5)).mul(10).flatten()
     tensor([2.0000, 0.5000])
     """
-    logs = torch.log2(1 + amounts).div_(10)
-    at = torch.tensor(knots, dtype=logs.dtype, device=logs.device).div(10)
-    return (logs - at.view(-1, *[1] * logs.dim())).clamp_(min=0)
+    logs = torch.log1p(amounts)
+    below = torch.tensor(knots, dtype=logs.dtype, device=logs.device).div(-10)
+    of_knots = below.view(-1, *[1] * logs.dim())
+    return torch.add(of_knots, logs, alpha=1 / (10 * math.log(2))).clamp_(min=0)
 
 
 def weighted(weights_HF: Tensor, features_BFQK: Tensor) -> Tensor:

@@ -161,23 +161,20 @@ class Recommender(nn.Module):
         Context and viewer may have one row for all candidates where nothing is being trained.
         """
         counters_MF = torch.cat([inputs.counters_MF, length_features(cuts)], 1)
-        read_MI = torch.cat(
-            [
-                liking_MD,
-                disliking_MD,
-                inputs.candidates_MD,
-                liking_MD * inputs.candidates_MD,
-                disliking_MD * inputs.candidates_MD,
-            ],
-            dim=1,
+        read = (
+            liking_MD,
+            disliking_MD,
+            inputs.candidates_MD,
+            liking_MD * inputs.candidates_MD,
+            disliking_MD * inputs.candidates_MD,
         )
-        asked_MJ = torch.cat([inputs.context_MD, inputs.viewers_MD], 1)
+        asked = (inputs.context_MD, inputs.viewers_MD)
         counted_MK = self.counter_states(counters_MF)
         features: Tensor | SharedFeatures
-        if asked_MJ.shape[0] == 1 and not self.training:
-            features = SharedFeatures(read_MI, asked_MJ, counted_MK)
+        if inputs.context_MD.shape[0] == 1 and not self.training:
+            features = SharedFeatures(torch.cat(read, 1), torch.cat(asked, 1), counted_MK)
         else:
-            features = self.dropout(torch.cat([read_MI, asked_MJ, counted_MK], 1))
+            features = self.dropout(torch.cat([*read, *asked, counted_MK], 1))
         predictions = self.predictor(features, counters_MF, cuts)
         return Scores(predictions=predictions, liking_MD=liking_MD, disliking_MD=disliking_MD)
 
@@ -333,9 +330,8 @@ def matches(
         NUM_MATCHES of (B, C, T) bool.
     """
     same_video = candidates.video.unsqueeze(-1) == events.video.unsqueeze(1)
-    same_author = (candidates.author.unsqueeze(-1) == events.author.unsqueeze(1)) & (
-        candidates.author > 0
-    ).unsqueeze(-1)
+    author = candidates.author.masked_fill(candidates.author <= 0, -1)  # unknown matches none
+    same_author = author.unsqueeze(-1) == events.author.unsqueeze(1)
     if topics is not None:
         asked_BCU, past_BTU = (topics[each.topics].sum(-2) for each in (candidates, events))
         return same_video, same_author, asked_BCU @ past_BTU.transpose(1, 2) > 0
