@@ -110,7 +110,7 @@ def choose_batches(learner: Learner, plan: Plan, sizes: Sequence[int]) -> None:
         learner.settings = dataclasses.replace(settings, tokens_per_batch=tokens)
         chosen = learner.batches(plan, np.random.default_rng(0))[:WARM_UP]
         batches = [learner.read(plan, each) for each in chosen]
-        learner.precision = choose_precision(learner, batches, settings.precision).name
+        learner.precision = choose_precision(learner, batches).name
         rounds_s = []
         for _ in range(2):  # in the first, memory is asked for
             started = time.process_time()

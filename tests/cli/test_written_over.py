@@ -82,6 +82,20 @@ def test_unfinished_training_is_not_discarded_without_a_word(job: Path, tmp_path
     assert "--resume, or say --replace" in done.stderr
 
 
+def test_an_unfinished_training_beside_the_run_it_was_to_replace_is_told(
+    job: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(job / "run", run)
+    (run / "resume").mkdir()
+    for words in ((), ("--resume",)):
+        done = told("train", job / "dataset", "--out", run, *TRAINING, *words)
+        assert done.returncode == 2
+        said = " ".join(done.stderr.split())
+        assert "a finished run and an unfinished training that was to replace it" in said
+        assert "--replace --resume, train anew with --replace" in said
+
+
 def broken_off(*words: str | Path, run: Path) -> subprocess.CompletedProcess[str]:
     """Train in a process of its own, and press Ctrl-C as soon as there is something to resume."""
     begun = subprocess.Popen(  # noqa: S603 - our own program

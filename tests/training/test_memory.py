@@ -118,7 +118,7 @@ def test_several_processes_on_a_machine_take_as_much_each(
     small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_of(*WORDS)
-    needed = sum(memory_needed(small_dataset, settings, copies=2).values())
+    needed = sum(memory_needed(small_dataset, settings, together=True).values())
     monkeypatch.setattr(memory, "machine_memory_gib", lambda: 3.5 * needed / 2**30)
     check_enough(small_dataset, settings, Processes(number=4, local_number=3))
     says = r"in each of 4 processes, but this machine has .*, or start fewer .*--nproc-per-node"
@@ -127,17 +127,17 @@ def test_several_processes_on_a_machine_take_as_much_each(
 
 
 def test_bf16_counts_where_it_may_be_taken(small_dataset: Dataset) -> None:
-    """By word, or by trial, which narrow networks are spared."""
-    narrow = [
-        memory_needed(small_dataset, settings_of(*words))["bf16"] > 0
-        for words in (
-            ("precision=fp32", "model.width=64"),
-            ("precision=auto", "model.width=16"),
-            ("precision=auto", "model.width=32"),
-            ("precision=bf16", "model.width=16"),
-        )
-    ]
-    assert narrow == [False, False, True, True]
+    """By word, or by trial, which narrow networks are spared, and several processes."""
+
+    def narrow(precision: str, width: int, *, together: bool) -> bool:
+        settings = settings_of(f"precision={precision}", f"model.width={width}")
+        return memory_needed(small_dataset, settings, together=together)["bf16"] > 0
+
+    for together in (False, True):
+        assert not narrow("fp32", 64, together=together)
+        assert not narrow("auto", 16, together=together)
+        assert narrow("auto", 32, together=together) is not together
+        assert narrow("bf16", 16, together=together)
 
 
 def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:
@@ -161,6 +161,6 @@ def test_several_that_write_a_checkpoint_hold_its_bytes_too(small_dataset: Datas
     """Of each number that AdamW moves five more: itself, two moments, mean, the best."""
     settings = settings_of("model.inputs.ids=true")
     alone, together = (
-        memory_needed(small_dataset, settings, copies=copies)["weights"] for copies in (1, 2)
+        memory_needed(small_dataset, settings, together=each)["weights"] for each in (False, True)
     )
     assert together * 11 == alone * 16

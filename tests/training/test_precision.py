@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,9 +15,12 @@ from skipwise.model.batch import Batch
 from skipwise.model.products import product_kind
 from skipwise.training.learner import Learner
 from skipwise.training.machine import COMPILED, COMPILED_AT_MOST, products_on
+from skipwise.training.outset import set_out
 from skipwise.training.precision import BATCHES, choose_precision
 from skipwise.training.settings import TrainSettings
+from tests.models import tiny_settings
 from tests.training.trained import same_weights, short_run
+from tests.worlds import timed_rows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WIDE = "model.width=32"
@@ -127,7 +131,11 @@ def test_bf16_is_another_arithmetic_and_trains_as_well(
     assert all(value.dtype != torch.bfloat16 for value in runs[1].model.state_dict().values())
 
 
-def test_no_batch_is_no_trial_and_an_unknown_precision_is_refused() -> None:
-    assert choose_precision(None, [], "bf16").name == "bf16"  # type: ignore[arg-type]
+def test_no_batch_is_no_trial_and_an_unknown_precision_is_refused(small_dataset: Dataset) -> None:
+    rows, known = timed_rows(small_dataset), np.arange(small_dataset.num_events)
+    for setting, chosen in (("bf16", "bf16"), ("auto", "fp32")):
+        settings = tiny_settings(WIDE, f"precision={setting}", "loss.retrieval=0")
+        learner = set_out(small_dataset, rows, known, ("like",), settings).learner
+        assert choose_precision(learner, []).name == chosen
     with pytest.raises(SettingError, match="precision = 'fp8', must be one of auto, fp32, bf16"):
         TrainSettings(precision="fp8")

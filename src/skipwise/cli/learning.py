@@ -144,10 +144,17 @@ def _is_unfinished(out: Path) -> bool:
 
 def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
     """Refuse to write over what is there unless it was said."""
-    if not (out / "resume").is_dir():  # which is all that an unfinished first training holds
+    unfinished = (out / "resume").is_dir()  # which is all that an unfinished first training holds
+    if not unfinished:
         check_replaceable(out, RUN.marker, RUN.name)
+    elif (out / RUN.marker).is_file() and not replace:
+        raise RunError(
+            f"{out} holds {RUN.name} and an unfinished training that was to replace it; which of "
+            "them is to stay must be said. Go on with the same command and --replace --resume, "
+            "train anew with --replace, or choose another folder."
+        )
     check_kept(out, RUN, replace=replace)
-    if (out / "resume").is_dir() and not (resume or replace):
+    if unfinished and not (resume or replace):
         raise RunError(
             f"{out} holds unfinished training; starting anew would discard it. "
             "Go on with the same command and --resume, or say --replace."

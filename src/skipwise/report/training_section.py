@@ -74,6 +74,7 @@ def _facts(description: Mapping[str, Any]) -> Facts:
                 + (", and were then learnt from" if window["refit"] else ""),
             ),
             Fact(name="Best pass", value=f"{description['best_pass']}"),
+            Fact(name="Precision", value=description["precision"], below="of products in training"),
             Fact(name="Parameters", value=f"{description['num_parameters']:,}"),
             Fact(
                 name="Videos it knows",

@@ -267,7 +267,7 @@ class _Run:
 
     def choose_precision(self, batches: list[Batch]) -> None:
         """Choose before the first step; tell."""
-        chosen = choose_precision(self.learner, batches, self.settings.precision)
+        chosen = choose_precision(self.learner, batches)
         self.position.precision = chosen.name
         if self.report is not None and chosen.gain is not None:
             self.report({"told": str(chosen)})

@@ -18,6 +18,7 @@ from skipwise.features.dataset import Dataset
 from skipwise.features.popularity import HALF_LIVES_DAYS
 from skipwise.features.stretches import EVENTS_TOGETHER
 from skipwise.model.rows import BLOCK
+from skipwise.training.machine import chosen_device
 from skipwise.training.precision import may_be_narrow
 from skipwise.training.processes import ALONE, Processes
 from skipwise.training.settings import TrainSettings
@@ -51,15 +52,17 @@ _ADVICE: Mapping[str, str] = {
 
 
 def memory_needed(
-    dataset: Dataset, settings: TrainSettings, *, copies: int = WRITTEN_ALONE
+    dataset: Dataset, settings: TrainSettings, *, together: bool = False
 ) -> dict[str, int]:
     """Return what a training takes at most, bytes by part (docs/engine.md).
 
     Args:
         dataset: What is learnt from.
         settings: How.
-        copies: Of what a checkpoint holds, while it is written.
+        together: Whether several processes train it; then each takes so much.
     """
+    copies = WRITTEN_TOGETHER if together else WRITTEN_ALONE
+    narrow = may_be_narrow(settings, chosen_device(settings.device), together=together)
     events = dataset.num_events
     timed = int(dataset.description["num_timed_events"])
     videos, authors = dataset.videos.num_rows, len(dataset.author_ids)
@@ -71,7 +74,7 @@ def memory_needed(
     retrieval = model.retrieval.width + model.retrieval.co_watched
     return {
         "own": OWN_BYTES,
-        "bf16": NARROW_BYTES if may_be_narrow(settings) else 0,
+        "bf16": NARROW_BYTES if narrow else 0,
         "events": 13 * events,
         "passes": 60 * timed,
         "outset": OUTSET_BYTES,
@@ -126,9 +129,8 @@ def check_enough(dataset: Dataset, settings: TrainSettings, processes: Processes
         SettingError: How much it takes, of what there is, and which setting to change.
     """
     there_gib = machine_memory_gib()
-    alone, processes_here = processes.number == 1, processes.local_number
-    copies = WRITTEN_ALONE if alone else WRITTEN_TOGETHER
-    parts = memory_needed(dataset, settings, copies=copies)
+    processes_here = processes.local_number
+    parts = memory_needed(dataset, settings, together=processes.number > 1)
     each_gib = sum(parts.values()) / 2**30
     if there_gib is None or processes_here * each_gib <= there_gib:
         return

@@ -48,26 +48,34 @@ class Precision:
         return f"training in {self.name}: in bf16 a batch goes {self.gain:.2f} times as fast here"
 
 
-def may_be_narrow(settings: TrainSettings) -> bool:
-    """Say whether a training by such settings may take products in bf16."""
-    wide = settings.model.width >= TRIED_FROM_WIDTH
-    return settings.precision == "bf16" or (settings.precision == "auto" and wide)
+def may_be_narrow(settings: TrainSettings, device: torch.device, *, together: bool) -> bool:
+    """Say whether a training by such settings may take a processor's products in bf16.
+
+    By trial a wide network does; not several processes, whose shared tables learn in the backward
+    pass. A GPU's products are its own.
+
+    Args:
+        settings: Theirs; `precision` is fp32, bf16 or auto.
+        device: Where it trains.
+        together: Whether several processes train it.
+    """
+    if device.type != "cpu" or settings.precision == "fp32":
+        return False
+    tried = settings.model.width >= TRIED_FROM_WIDTH and not together
+    return settings.precision == "bf16" or tried
 
 
-def choose_precision(learner: Learner, batches: Sequence[Batch], setting: str) -> Precision:
-    """Choose by the setting, or by trial.
+def choose_precision(learner: Learner, batches: Sequence[Batch]) -> Precision:
+    """Choose by the setting `precision`, or by trial: auto is bf16 where that clearly gains.
 
     Args:
         learner: About to take its first step.
         batches: Some of its own, to be tried: `BATCHES`, or as many as there are.
-        setting: fp32, bf16, or auto: bf16 where it is `GAIN_AT_LEAST` times faster. A narrow
-            network tries nothing, nor does a GPU, whose time is not the processor's, nor do
-            several processes, whose shared tables learn in the backward pass: auto is fp32.
     """
-    if setting != "auto":
-        return Precision(name=setting)
-    untimed = learner.device.type != "cpu" or learner.processes.number > 1
-    if not may_be_narrow(learner.settings) or untimed or not batches:
+    settings, together = learner.settings, learner.processes.number > 1
+    if settings.precision != "auto":
+        return Precision(name=settings.precision)
+    if not batches or not may_be_narrow(settings, learner.device, together=together):
         return Precision(name="fp32")
     chance = torch.get_rng_state()
     for batch in batches:
