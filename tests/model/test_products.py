@@ -1,12 +1,25 @@
 """Products in bf16 stand between float32 numbers, and only where a gradient is asked for."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from skipwise.model.products import Linear, _Linear, into, linear, product_kind, products_in
+from skipwise.model.attention import Places, attention
+from skipwise.model.gradients import two_layers
+from skipwise.model.products import (
+    Linear,
+    _Linear,
+    few_rows,
+    into,
+    linear,
+    product_kind,
+    products_in,
+)
 
 ROWS, INPUTS, OUTPUTS = 6, 40, 24
 
@@ -98,3 +111,85 @@ def test_products_are_written_where_they_belong_in_their_kind() -> None:
     into(apart[:, :, 1], left.bfloat16(), right.bfloat16())
     assert apart[:, :, 0].abs().max() == 0
     torch.testing.assert_close(apart[:, :, 1], left @ right, rtol=0.03, atol=0.03)
+
+
+class NarrowShapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the shapes of all that is multiplied in bf16."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.shapes: set[tuple[object, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        name = func.overloadpacket.__name__
+        if name in {"mm", "addmm", "bmm", "addmm_"}:
+            tensors = [each for each in args if isinstance(each, Tensor)]
+            if tensors[-1].dtype is torch.bfloat16:
+                self.shapes.add((name, *(tuple(each.shape) for each in tensors)))
+        return func(*args, **kwargs or {})
+
+
+def linear_of(rows: int) -> Tensor:
+    return linear(drawn(rows, INPUTS), drawn(OUTPUTS, INPUTS), drawn(OUTPUTS))
+
+
+def experts_of(rows: int) -> Tensor:
+    """Two experts of three hidden units."""
+    weights = drawn(6, INPUTS), drawn(6), drawn(2, 5, 3), drawn(2, 5)
+    return two_layers(drawn(rows, INPUTS), *weights, kept_MN=None)
+
+
+def attention_of(rows: int, slots: int = 4, number: int = 5, *, in_blocks: bool = True) -> Tensor:
+    places = Places(
+        own_BSF=drawn(rows, number, 3).detach(),
+        shared=2,
+        lag_FN=drawn(2, rows * slots * number).detach(),
+        before_BC=None,
+        matched_L=None,
+        in_blocks=in_blocks,
+    )
+    query, key_value = drawn(rows, slots, 1, 2, 8 + 3), drawn(rows, number, 2, 2, 8)
+    return attention(query, key_value, drawn(2, 2), drawn(2, slots, number), None, places)
+
+
+@pytest.mark.parametrize(
+    ("product_of", "some_rows"),
+    [(linear_of, (65, 100, 128)), (experts_of, (65, 100, 128)), (attention_of, (65, 66, 68))],
+)
+def test_products_of_any_rows_have_few_shapes_and_zeros_beside_them_change_nothing(
+    product_of: Callable[[int], Tensor], some_rows: tuple[int, ...]
+) -> None:
+    found = []
+    for rows in some_rows:
+        with NarrowShapes() as narrow, products_in(torch.bfloat16):
+            product_of(rows).square().sum().backward()  # type: ignore[no-untyped-call]
+        found.append(narrow.shapes)
+    assert len(found[0]) >= 3
+    assert found[0] == found[1] == found[2]
+    with products_in(torch.bfloat16):
+        narrow_of_65 = product_of(65)
+    torch.testing.assert_close(narrow_of_65, product_of(65), rtol=0.05, atol=0.2)
+
+
+def test_numbers_of_rows_are_sixteen_an_octave_and_a_sixteenth_too_many_at_most() -> None:
+    for by in (1, 64):
+        found = {rows: few_rows(rows, by) for rows in range(1, 2**14)}
+        assert all(0 <= few - rows < max(rows / 16, by) for rows, few in found.items())
+        assert all(few % by == 0 for few in found.values())
+        assert len(set(found.values())) <= 16 * 14
+
+
+def test_attention_of_rows_that_differ_from_batch_to_batch_has_few_shapes_or_none() -> None:
+    """Of 65 to 80 places beside 17 to 32 slots one; of fewer than 64 places none."""
+    found = []
+    for slots, places in ((4, 5), (17, 65), (30, 71), (32, 80)):
+        with NarrowShapes() as narrow, products_in(torch.bfloat16):
+            read = attention_of(9, slots, places, in_blocks=False)
+            read.square().sum().backward()  # type: ignore[no-untyped-call]
+        found.append(narrow.shapes)
+        rtol, atol = (0.05, 0.2) if narrow.shapes else (0.0, 0.0)
+        plain = attention_of(9, slots, places, in_blocks=False)
+        torch.testing.assert_close(read, plain, rtol=rtol, atol=atol)
+    assert found[0] == set()
+    assert len(found[1]) >= 3
+    assert found[1] == found[2] == found[3]

@@ -2,8 +2,8 @@
 
     queries, keys and values, biases by parts  ->  attention  ->  what each query reads
 
-- B rows of C slots beside S places, Q queries of each slot; H heads, d numbers of a head, F knots
-  of lag, L matches, R numbers of events before a slot.
+- B rows of C slots beside S places, Q queries of each slot, A = Q C; H heads, d numbers of a head,
+  F knots of lag, L matches, R numbers of events before a slot; in products Z >= B, Y >= A, P >= S.
 - No tensor of pairs is made but lags, biases and shares: a step back is read from a table, a match
   is added where there is one, all queries of a slot share one bias and one product, and softmax and
   its gradient stay where they are. The numbers are those of the plain forms beside it (tests).
@@ -11,6 +11,8 @@
 Is read by `encoder` and `reader`. No I/O, no randomness.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from skipwise.model.products import into, product_kind
+from skipwise.model.products import few_rows, into, narrowed, product_kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class Places:
     c is the same in each row."""
     matched_L: Tensor | None
     """int64: which of all N pairs match, each once."""
+    in_blocks: bool
+    """Whether C and S are those of every batch; products of others have few sizes by zeros."""
 
 
 def attention(
@@ -95,67 +99,93 @@ class _Attention(torch.autograd.Function):
         num_rows, slots, queries, heads, _ = query_BCQHf.shape
         size, shared = key_value_BS2Hd.shape[-1], places.shared
         own_HBSF = places.own_BSF.expand(heads, -1, -1, -1)
-        kind = product_kind(query_BCQHf)
-        query_HBQCf = _beside(kind, query_BCQHf.permute(3, 0, 2, 1, 4))
-        query_HBAf = query_HBQCf.view(heads, num_rows, queries * slots, -1)
+        shape = (num_rows, queries * slots, key_value_BS2Hd.shape[1])
+        kind, sizes = _in_products(shape, product_kind(query_BCQHf), places)
+        query_HZYf = _beside(kind, sizes[:2], query_BCQHf.permute(3, 0, 2, 1, 4))
         key_HBSd, value_HBSd = key_value_BS2Hd.permute(2, 3, 0, 1, 4).unbind()
-        key_HBSf = _beside(kind, key_HBSd, own_HBSF)
-        value_HBSv = _beside(kind, value_HBSd, own_HBSF[..., :shared])
+        key_HZPf = _beside(kind, sizes[::2], key_HBSd, own_HBSF)
+        value_HZPv = _beside(kind, sizes[::2], value_HBSd, own_HBSF[..., :shared])
         bias_HBCS = _biases(lag_HF, step_HRS, match_HL, places, (num_rows, slots))
-        share_HBAS = bias_HBCS.new_empty(*query_HBAf.shape[:3], bias_HBCS.shape[-1])
-        read_HBAv = bias_HBCS.new_empty(*query_HBAf.shape[:3], value_HBSv.shape[-1])
+        share_HBAS = bias_HBCS.new_empty(heads, *shape)
+        read_HBAv = bias_HBCS.new_empty(heads, *shape[:2], value_HZPv.shape[-1])
         for head in range(heads):
             share_BAS, bias_BCS = share_HBAS[head], bias_HBCS[head]
-            into(share_BAS, query_HBAf[head], key_HBSf[head].mT)
+            into(share_BAS, query_HZYf[head], key_HZPf[head].mT)
             share_BAS.view(-1, queries, *bias_BCS.shape[1:]).add_(bias_BCS.unsqueeze(1))
             torch.softmax(share_BAS, -1, out=share_BAS)
-            into(read_HBAv[head], share_BAS.to(kind), value_HBSv[head])
-        ctx.save_for_backward(query_HBAf, key_HBSf, value_HBSv, share_HBAS)
-        ctx.places, ctx.num_before, ctx.size = places, step_HRS.shape[1], size
-        ctx.query_width = query_BCQHf.shape[-1]
+            into(read_HBAv[head], narrowed(share_BAS, kind, *sizes), value_HZPv[head])
+        ctx.save_for_backward(query_HZYf, key_HZPf, value_HZPv, share_HBAS)
+        ctx.places, ctx.num_before, ctx.sizes = places, step_HRS.shape[1], sizes
+        ctx.size, ctx.query_width = size, query_BCQHf.shape[-1]
         return read_HBAv.view(heads, num_rows, queries, slots, -1)[..., : size + shared]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_HBQCv: Tensor) -> tuple[Tensor | None, ...]:
-        query_HBAf, key_HBSf, value_HBSv, share_HBAS = ctx.saved_tensors
+        query_HZYf, key_HZPf, value_HZPv, share_HBAS = ctx.saved_tensors
         heads, num_rows, queries, slots, _ = gradient_HBQCv.shape
-        size, read = ctx.size, gradient_HBQCv.shape[-1]
-        kind = query_HBAf.dtype
-        gradient_HBAv = gradient_HBQCv.reshape(heads, num_rows, queries * slots, -1).to(kind)
-        back_HBAS, back_query_HBAf = torch.empty_like(share_HBAS), torch.empty_like(query_HBAf)
-        back_key_value = share_HBAS.new_empty(*key_HBSf.shape[1:3], 2, heads, size)
+        size, read, sizes = ctx.size, gradient_HBQCv.shape[-1], ctx.sizes
+        kind = query_HZYf.dtype
+        gradient_HBAv = gradient_HBQCv.reshape(heads, num_rows, queries * slots, -1)
+        back_HBAS = torch.empty_like(share_HBAS)
+        back_query_HBAf = share_HBAS.new_empty(*share_HBAS.shape[:3], query_HZYf.shape[-1])
+        back_key_value = share_HBAS.new_empty(num_rows, share_HBAS.shape[-1], 2, heads, size)
         for head in range(heads):
             share_BAS, back_BAS = share_HBAS[head], back_HBAS[head]
-            gradient_BAv, query_BAf = gradient_HBAv[head], query_HBAf[head]
-            into(back_BAS, gradient_BAv, value_HBSv[head, ..., :read].mT)
-            into(back_key_value[:, :, 1, head], share_BAS.to(kind).mT, gradient_BAv[..., :size])
+            gradient_ZYv, query_ZYf = (
+                narrowed(gradient_HBAv[head], kind, *sizes[:2]),
+                query_HZYf[head],
+            )
+            into(back_BAS, gradient_ZYv, value_HZPv[head, ..., :read].mT)
+            own_ZYd, share_ZPY = gradient_ZYv[..., :size], narrowed(share_BAS, kind, *sizes).mT
+            into(back_key_value[:, :, 1, head], share_ZPY, own_ZYd)
             torch.ops.aten._softmax_backward_data.out(
                 back_BAS, share_BAS, -1, share_BAS.dtype, grad_input=back_BAS
             )
-            narrow_BAS = back_BAS.to(kind)
-            into(back_query_HBAf[head], narrow_BAS, key_HBSf[head])
-            into(back_key_value[:, :, 0, head], narrow_BAS.mT, query_BAf[..., :size])
+            back_ZYP = narrowed(back_BAS, kind, *sizes)
+            into(back_query_HBAf[head], back_ZYP, key_HZPf[head])
+            into(back_key_value[:, :, 0, head], back_ZYP.mT, query_ZYf[..., :size])
         back_query = back_query_HBAf.view(heads, num_rows, queries, slots, -1)
         back_HBQCS = back_HBAS.view(heads, num_rows, queries, slots, -1)
         back_HBCS = back_HBQCS.sum(2) if queries > 1 else back_HBQCS.squeeze(2)
         return (
-            back_query[..., : ctx.query_width].permute(1, 3, 2, 0, 4).to(share_HBAS.dtype),
+            back_query[..., : ctx.query_width].permute(1, 3, 2, 0, 4),
             back_key_value,
             *_of_biases(back_HBCS, ctx.places, ctx.num_before),
             None,
         )
 
 
-def _beside(kind: torch.dtype, *parts: Tensor) -> Tensor:
-    """Lay vectors beside each other, of one kind, and zeros up to a multiple of 8.
+NARROW_FROM = 64
+"""Fewer places of rows that differ from batch to batch stay as they are in products: each shape of
+the narrow ones is compiled anew, and they gain nothing."""
+SIZES_BY = 16
+"""Sizes of such rows in narrow products are multiples of it."""
 
-    A product of blocks of 21 columns takes twice the time of one of 24.
+
+def _in_products(
+    shape: tuple[int, int, int], kind: torch.dtype, places: Places
+) -> tuple[torch.dtype, tuple[int, int, int]]:
+    """Say in what kind rows of (B, A, S) pairs are multiplied, and how many, (Z, Y, P)."""
+    rows, asked, number = shape
+    wide = places.lag_FN.dtype
+    if kind is wide or not (places.in_blocks or number >= NARROW_FROM):
+        return wide, shape
+    if places.in_blocks:
+        return kind, (few_rows(rows), asked, number)
+    return kind, (few_rows(rows), few_rows(asked, SIZES_BY), few_rows(number, SIZES_BY))
+
+
+def _beside(kind: torch.dtype, sizes: Sequence[int], *parts: Tensor) -> Tensor:
+    """Lay vectors beside each other, (H, B, ..., X), as (H, *sizes, W) of one kind.
+
+    Zeros stand elsewhere, and up to a multiple of 8 numbers: a product of blocks of 21 columns
+    takes twice the time of one of 24.
     """
-    sizes = [part.shape[-1] for part in parts]
-    width = -(-sum(sizes) // 8) * 8
-    whole = parts[0].new_zeros(*parts[0].shape[:-1], width, dtype=kind)
-    places = torch.split(whole, [*sizes, width - sum(sizes)], -1)
+    (heads, rows, *inner, _), widths = parts[0].shape, [part.shape[-1] for part in parts]
+    whole = parts[0].new_zeros(heads, *sizes, -(-sum(widths) // 8) * 8, dtype=kind)
+    inside = whole[:, :rows, : math.prod(inner)].view(heads, rows, *inner, -1)
+    places = torch.split(inside, [*widths, whole.shape[-1] - sum(widths)], -1)
     for place, part in zip(places, parts, strict=False):
         place.copy_(part)
     return whole

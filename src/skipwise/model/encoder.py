@@ -208,6 +208,7 @@ class _Block(nn.Module):
             lag_FN=pairs.lag_FBQK.flatten(1),
             before_BC=None,
             matched_L=None,
+            in_blocks=band.blocks > 1,
         )
         steps_HQK = torch.tensordot(self.distance.weight[:, 1 + num_lags :], pairs.step_FQK, 1)
         read_BQ1Hv = attention(

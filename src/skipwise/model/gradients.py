@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from skipwise.model.products import product_kind
+from skipwise.model.products import narrowed, product_kind
 
 
 def written_out(values: object) -> TypeGuard[Tensor]:
@@ -114,41 +114,43 @@ class _TwoLayers(torch.autograd.Function):
         bias_ED: Tensor,
         kept_MN: Tensor | None,
     ) -> Tensor:
-        kind, wide = product_kind(features_MI), features_MI.dtype
-        features_MI, weight_NI = features_MI.to(kind), weight_NI.to(kind)
-        given_MN = torch.addmm(bias_N.to(kind), features_MI, weight_NI.t()).to(wide)
+        rows, kind, wide = len(features_MI), product_kind(features_MI), features_MI.dtype
+        features_ZI, weight_NI = narrowed(features_MI, kind), weight_NI.to(kind)
+        given_ZN = torch.addmm(bias_N.to(kind), features_ZI, weight_NI.t())
+        given_MN = given_ZN[:rows].to(wide)
         hidden_MN = functional.silu(given_MN)
         if kept_MN is not None:
             hidden_MN.mul_(kept_MN)
-        hidden_MN, weight_EDH, bias_ED = hidden_MN.to(kind), weight_EDH.to(kind), bias_ED.to(kind)
-        states_MED = hidden_MN.new_empty(len(given_MN), *bias_ED.shape)
-        for expert, hidden_MH in enumerate(hidden_MN.chunk(len(bias_ED), 1)):
+        hidden_ZN = narrowed(hidden_MN, kind)
+        weight_EDH, bias_ED = weight_EDH.to(kind), bias_ED.to(kind)
+        states_ZED = hidden_ZN.new_empty(len(hidden_ZN), *bias_ED.shape)
+        for expert, hidden_ZH in enumerate(hidden_ZN.chunk(len(bias_ED), 1)):
             torch.addmm(
-                bias_ED[expert], hidden_MH, weight_EDH[expert].t(), out=states_MED[:, expert]
+                bias_ED[expert], hidden_ZH, weight_EDH[expert].t(), out=states_ZED[:, expert]
             )
-        ctx.save_for_backward(features_MI, weight_NI, weight_EDH, given_MN, hidden_MN, kept_MN)
-        return states_MED.to(wide)
+        ctx.save_for_backward(features_ZI, weight_NI, weight_EDH, given_MN, hidden_ZN, kept_MN)
+        return states_ZED[:rows].to(wide)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient_MED: Tensor) -> tuple[Tensor | None, ...]:
-        features_MI, weight_NI, weight_EDH, given_MN, hidden_MN, kept_MN = ctx.saved_tensors
-        kind, wide, back_bias_ED = features_MI.dtype, given_MN.dtype, gradient_MED.sum(0)
-        gradient_MED = gradient_MED.to(kind)
-        back_MN, back_EDH = torch.empty_like(hidden_MN), torch.empty_like(weight_EDH)
+        features_ZI, weight_NI, weight_EDH, given_MN, hidden_ZN, kept_MN = ctx.saved_tensors
+        rows, kind, wide = len(given_MN), features_ZI.dtype, given_MN.dtype
+        back_bias_ED, gradient_ZED = gradient_MED.sum(0), narrowed(gradient_MED, kind)
+        back_ZN, back_EDH = torch.empty_like(hidden_ZN), torch.empty_like(weight_EDH)
         num_experts = len(weight_EDH)
-        parts = zip(back_MN.chunk(num_experts, 1), hidden_MN.chunk(num_experts, 1), strict=True)
-        for expert, (back_MH, hidden_MH) in enumerate(parts):
-            torch.mm(gradient_MED[:, expert], weight_EDH[expert], out=back_MH)
-            torch.mm(gradient_MED[:, expert].t(), hidden_MH, out=back_EDH[expert])
-        back_MN = back_MN.to(wide)
+        parts = zip(back_ZN.chunk(num_experts, 1), hidden_ZN.chunk(num_experts, 1), strict=True)
+        for expert, (back_ZH, hidden_ZH) in enumerate(parts):
+            torch.mm(gradient_ZED[:, expert], weight_EDH[expert], out=back_ZH)
+            torch.mm(gradient_ZED[:, expert].t(), hidden_ZH, out=back_EDH[expert])
+        back_MN = back_ZN[:rows].to(wide)
         if kept_MN is not None:
             back_MN.mul_(kept_MN)
         torch.ops.aten.silu_backward.grad_input(back_MN, given_MN, grad_input=back_MN)
-        back_bias_N, back_MN = back_MN.sum(0), back_MN.to(kind)
+        back_bias_N, back_ZN = back_MN.sum(0), narrowed(back_MN, kind)
         return (
-            (back_MN @ weight_NI).to(wide),
-            (back_MN.t() @ features_MI).to(wide),
+            (back_ZN @ weight_NI)[:rows].to(wide),
+            (back_ZN.t() @ features_ZI).to(wide),
             back_bias_N,
             back_EDH.to(wide),
             back_bias_ED,

@@ -20,6 +20,9 @@ BLOCK = 32
 SLOTS_AT_MOST = 64
 """Candidates of a row of a long stretch."""
 
+SLOTS_BY = 8
+"""Such rows have a multiple of so many slots: products of few shapes (`products`)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
@@ -91,7 +94,7 @@ def reading_rows(
     return Rows(
         row=row[back],
         slot=(place_in_group % SLOTS_AT_MOST)[back],
-        shape=(len(parts), int(numbers.max())),
+        shape=(len(parts), -(-int(numbers.max()) // SLOTS_BY) * SLOTS_BY),
         first=first,
         place_K=place_K,
         events_RK=stretch_R[:, None] * length + within_RK.masked_fill(outside_RK, 0),

@@ -20,8 +20,8 @@ from skipwise.errors import SettingError
 from skipwise.model.products import products_in
 from skipwise.settings import check_choice
 
-COMPILED, COMPILED_AT_MOST = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 64
-"""Products kept compiled: at 64 a training with batches alike is as fast as at 1,024."""
+COMPILED, COMPILED_AT_MOST = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 512
+"""Products kept compiled. A training whose batches differ has 450 (docs/engine.md)."""
 
 
 def chosen_device(name: str, local_rank: int = 0) -> torch.device:
@@ -48,8 +48,7 @@ def products_on(device: torch.device, precision: str) -> AbstractContextManager[
     """Take products in a precision: on a CPU by the network itself, elsewhere by autocast.
 
     In bf16 oneDNN compiles a product for each shape, and asks before the first how many it may
-    keep: few, unless the user has said it. It keeps 1,024 by itself, of which most are never seen
-    again where no two batches are alike.
+    keep: `COMPILED_AT_MOST`, unless the user has said it. It keeps 1,024 by itself.
 
     Args:
         device: Where the network is.
