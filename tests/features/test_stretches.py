@@ -132,6 +132,21 @@ def test_no_selected_row_makes_no_stretch(small_dataset: Dataset) -> None:
     assert len(read_stretches(small_dataset, plan, everything(plan)).row) == 0
 
 
+def test_batches_hold_every_stretch_once_within_bounds_and_those_cut_off_apart(
+    small_dataset: Dataset,
+) -> None:
+    selected = timed_rows(small_dataset)
+    plan = plan_stretches(small_dataset, selected, LIVE, reach=4, candidates_at_most=6)
+    order = np.random.default_rng(0).permutation(len(plan))
+    packed = list(batches_by_size(plan, order, 120))
+    assert sorted(np.concatenate(packed).tolist()) == list(range(len(plan)))
+    cost = plan.num_tokens + plan.num_candidates + 1
+    assert all(len(each) == 1 or len(each) * cost[each].max() <= 120 for each in packed)
+    kinds = [set((plan.start[each] > 0).tolist()) for each in packed]
+    assert sorted(map(len, kinds))[-1] == 1
+    assert set.union(*kinds) == {True, False}
+
+
 @pytest.mark.kuairand
 def test_batches_of_real_viewers_are_padded_by_less_than_a_tenth(real_dataset: Dataset) -> None:
     """Of some thousand; of the 300 here alone it is 22 %, so each is taken sixteen times."""
@@ -139,6 +154,7 @@ def test_batches_of_real_viewers_are_padded_by_less_than_a_tenth(real_dataset: D
     plan = dataclasses.replace(
         few,
         viewer=np.tile(few.viewer, 16),
+        start=np.tile(few.start, 16),
         num_tokens=np.tile(few.num_tokens, 16),
         candidate_offsets=np.append(0, np.cumsum(np.tile(few.num_candidates, 16))),
     )

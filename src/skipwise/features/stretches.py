@@ -227,6 +227,9 @@ def read_stretches(rows: Rows, plan: Plan, chosen: Codes) -> Stretches:
 def batches_by_size(plan: Plan, order: Codes, tokens_at_most: int) -> Iterator[Codes]:
     """Group stretches of like length into batches of at most so many padded events.
 
+    Those cut off from what came before them stand apart: all have events in front that are seen and
+    not read, which then are encoded for none, and of their length most have as many candidates.
+
     Args:
         plan: The stretches.
         order: (S,) an order to take them in; shuffled for training. Lengths are sorted only within
@@ -236,17 +239,18 @@ def batches_by_size(plan: Plan, order: Codes, tokens_at_most: int) -> Iterator[C
     Yields:
         (B,) places in the plan.
     """
-    cost = plan.num_tokens + plan.num_candidates + 1
+    cost, cut_off = plan.num_tokens + plan.num_candidates + 1, plan.start > 0
     span = 4096
     for begin in range(0, len(order), span):
-        part = order[begin : begin + span]
-        part = part[np.argsort(cost[part], kind="stable")]
-        batch_start = 0
-        for end in range(1, len(part) + 1):
-            full = end == len(part) or (end + 1 - batch_start) * cost[part[end]] > tokens_at_most
-            if full:
-                yield part[batch_start:end]
-                batch_start = end
+        whole = order[begin : begin + span]
+        for kind in (whole[~cut_off[whole]], whole[cut_off[whole]]):
+            part = kind[np.argsort(cost[kind], kind="stable")]
+            batch_start = 0
+            for end in range(1, len(part) + 1):
+                stretches = end + 1 - batch_start
+                if end == len(part) or stretches * cost[part[end]] > tokens_at_most:
+                    yield part[batch_start:end]
+                    batch_start = end
 
 
 _VIEW_COLUMNS = ("known_day", "day", "known_at_ms", "requested_at_ms")
