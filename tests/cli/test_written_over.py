@@ -92,7 +92,7 @@ def test_an_unfinished_training_beside_the_run_it_was_to_replace_is_told(
         done = told("train", job / "dataset", "--out", run, *TRAINING, *words)
         assert done.returncode == 2
         said = " ".join(done.stderr.split())
-        assert "a finished run and an unfinished training that was to replace it" in said
+        assert "a finished run and an unfinished training beside it" in said
         assert "--replace --resume, train anew with --replace" in said
 
 

@@ -26,7 +26,7 @@ TABLE = Places(
     lag_FN=drawn(LAGS, PAIRS),
     before_BC=torch.tensor([[3, 0, 1], [1, 1, 2]]),
     matched_L=MATCHED,
-    in_blocks=True,
+    alike=True,
 )
 IN_ORDER = replace(TABLE, before_BC=None, matched_L=None, shared=0)
 

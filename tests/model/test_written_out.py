@@ -55,10 +55,14 @@ def test_what_is_trained_is_what_is_scored_and_gradients_written_out_are_torchs(
 
 
 @pytest.mark.parametrize("blocks", [1, 2])
+@pytest.mark.parametrize("in_rows", [False, True])
 def test_events_that_no_candidate_reads_are_not_asked_and_nothing_changes(
-    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, blocks: int
+    small_dataset: Dataset, monkeypatch: pytest.MonkeyPatch, in_rows: bool, blocks: int
 ) -> None:
     """The last candidates of viewers with more events than a candidate reads."""
+    if in_rows:
+        monkeypatch.setattr("skipwise.model.band.BLOCK_AT_LEAST", 2)
+        monkeypatch.setattr("skipwise.model.rows.BLOCK", 4)
     model = untrained(small_dataset, SHORT, f"model.encoder.blocks={blocks}")
     plan = model.plan(LIVE)
     late = np.zeros(small_dataset.num_events, dtype=bool)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from skipwise.errors import SettingError
 from skipwise.features.dataset import Dataset
@@ -15,6 +16,7 @@ from skipwise.simulation.world import WorldSettings
 from skipwise.training import memory
 from skipwise.training.fit import train
 from skipwise.training.memory import check_enough, memory_needed
+from skipwise.training.precision import may_be_narrow
 from skipwise.training.processes import Processes
 from skipwise.training.settings import TrainSettings, preset
 from tests.long_form import long_form
@@ -67,7 +69,7 @@ print(json.dumps({"training": training, "with copies": most - before}))
 
 
 def settings_of(*words: str) -> TrainSettings:
-    return apply_settings(preset("tiny"), parse_overrides(list(words)))
+    return apply_settings(preset("tiny"), parse_overrides(["device=cpu", *words]))
 
 
 @long_form
@@ -138,6 +140,8 @@ def test_bf16_counts_where_it_may_be_taken(small_dataset: Dataset) -> None:
         assert not narrow("auto", 16, together=together)
         assert narrow("auto", 32, together=together) is not together
         assert narrow("bf16", 16, together=together)
+    wide, gpu = settings_of("precision=bf16", "model.width=64"), torch.device("cuda")
+    assert not may_be_narrow(wide, gpu, together=False)
 
 
 def test_a_table_counts_by_whether_it_is_large(small_dataset: Dataset) -> None:

@@ -149,9 +149,9 @@ def _check_out(out: Path, *, resume: bool, replace: bool) -> None:
         check_replaceable(out, RUN.marker, RUN.name)
     elif (out / RUN.marker).is_file() and not replace:
         raise RunError(
-            f"{out} holds {RUN.name} and an unfinished training that was to replace it; which of "
-            "them is to stay must be said. Go on with the same command and --replace --resume, "
-            "train anew with --replace, or choose another folder."
+            f"{out} holds {RUN.name} and an unfinished training beside it; which of them is to "
+            "stay must be said. Go on with the same command and --replace --resume, train anew "
+            "with --replace, or choose another folder."
         )
     check_kept(out, RUN, replace=replace)
     if unfinished and not (resume or replace):

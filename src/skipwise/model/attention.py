@@ -38,8 +38,9 @@ class Places:
     c is the same in each row."""
     matched_L: Tensor | None
     """int64: which of all N pairs match, each once."""
-    in_blocks: bool
-    """Whether C and S are those of every batch; products of others have few sizes by zeros."""
+    alike: bool
+    """Whether C and S are among few numbers in whatever batch: those of blocks, and of rows of a
+    long stretch. Products of others get few sizes by zeros."""
 
 
 def attention(
@@ -132,10 +133,8 @@ class _Attention(torch.autograd.Function):
         back_key_value = share_HBAS.new_empty(num_rows, share_HBAS.shape[-1], 2, heads, size)
         for head in range(heads):
             share_BAS, back_BAS = share_HBAS[head], back_HBAS[head]
-            gradient_ZYv, query_ZYf = (
-                narrowed(gradient_HBAv[head], kind, *sizes[:2]),
-                query_HZYf[head],
-            )
+            gradient_ZYv = narrowed(gradient_HBAv[head], kind, *sizes[:2])
+            query_ZYf = query_HZYf[head]
             into(back_BAS, gradient_ZYv, value_HZPv[head, ..., :read].mT)
             own_ZYd, share_ZPY = gradient_ZYv[..., :size], narrowed(share_BAS, kind, *sizes).mT
             into(back_key_value[:, :, 1, head], share_ZPY, own_ZYd)
@@ -169,9 +168,9 @@ def _in_products(
     """Say in what kind rows of (B, A, S) pairs are multiplied, and how many, (Z, Y, P)."""
     rows, asked, number = shape
     wide = places.lag_FN.dtype
-    if kind is wide or not (places.in_blocks or number >= NARROW_FROM):
+    if kind is wide or not (places.alike or number >= NARROW_FROM):
         return wide, shape
-    if places.in_blocks:
+    if places.alike:
         return kind, (few_rows(rows), asked, number)
     return kind, (few_rows(rows), few_rows(asked, SIZES_BY), few_rows(number, SIZES_BY))
 

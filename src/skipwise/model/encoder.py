@@ -73,7 +73,8 @@ class HistoryEncoder(nn.Module):
                 the blocks above it read.
 
         Returns:
-            history_BTD; z_j depends on events up to j alone. Zeros before `read_from`.
+            history_BTD; z_j depends on events up to j alone. What stands before `read_from` is not
+            to be read: zeros, where there are blocks.
         """
         given_from, pairs = 0, None
         for number, block in enumerate(self.blocks, 1):
@@ -208,7 +209,7 @@ class _Block(nn.Module):
             lag_FN=pairs.lag_FBQK.flatten(1),
             before_BC=None,
             matched_L=None,
-            in_blocks=band.blocks > 1,
+            alike=band.blocks > 1,
         )
         steps_HQK = torch.tensordot(self.distance.weight[:, 1 + num_lags :], pairs.step_FQK, 1)
         read_BQ1Hv = attention(

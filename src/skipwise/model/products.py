@@ -124,7 +124,8 @@ def into(whole: Tensor, left: Tensor, right: Tensor) -> None:
         left: (B, X, K) or more of each; what is made of more is left out.
         right: (B, K, Y) or more of each, of the same kind as left.
     """
-    if whole.dtype is left.dtype and whole.is_contiguous():
+    made = (*left.shape[:2], right.shape[2])
+    if whole.dtype is left.dtype and whole.is_contiguous() and whole.shape == made:
         torch.bmm(left, right, out=whole)
     else:
         rows, columns, numbers = whole.shape

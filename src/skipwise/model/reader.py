@@ -165,7 +165,7 @@ class CandidateReader(Reader):
                 lag_FN=lag_FBCS.flatten(1),
                 before_BC=before_BC,
                 matched_L=matched_L,
-                in_blocks=reading.places_BT is not None,
+                alike=reading.places_BT is not None,
             ),
             functional.pad(step_HRT + outside_RT, (1, 0)),
             match_HL,

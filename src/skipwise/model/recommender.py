@@ -81,6 +81,7 @@ class Past:
     """An encoded past and who may read what of it."""
 
     history_BTD: Tensor
+    """What no candidate reads need not be encoded."""
     reading: Reading
     inputs: Inputs
     index_BT: Tensor

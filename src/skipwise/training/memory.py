@@ -60,6 +60,9 @@ def memory_needed(
         dataset: What is learnt from.
         settings: How.
         together: Whether several processes train it; then each takes so much.
+
+    Raises:
+        SettingError: The settings name a device that is not there.
     """
     copies = WRITTEN_TOGETHER if together else WRITTEN_ALONE
     narrow = may_be_narrow(settings, chosen_device(settings.device), together=together)
