@@ -138,3 +138,26 @@ def test_control_c_ends_training_so_that_it_can_be_resumed(job: Path, tmp_path: 
     resumed = skipwise(*words, "--resume")
     assert resumed.returncode == 0, resumed.stderr
     assert load_run(run).description["best_pass"] == 1
+
+
+def test_figures_of_a_model_that_was_replaced_go_with_it(job: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(job / "run", run)
+    last = (job / "last_day").read_text()
+    measured = skipwise("evaluate", run, "--from", last, "--to", last)
+    assert measured.returncode == 0, measured.stderr
+    card = (run / "evaluation.json").read_text()
+    (run / "report.html").write_text("of the old one")
+    done = skipwise(
+        "train", job / "dataset", "--out", run, *TRAINING, "seed=5", "passes_at_most=1", "--replace"
+    )
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    assert f"removed {run}/evaluation.json and {run}/report.html: of the model" in said
+    assert not (run / "evaluation.json").exists()
+    assert not (run / "report.html").exists()
+    (run / "evaluation.json").write_text(card)
+    refused = told("report", run)
+    assert refused.returncode == 2
+    assert "holds figures of another model" in " ".join(refused.stderr.split())
+    assert not (run / "report.html").exists()

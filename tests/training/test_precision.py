@@ -16,7 +16,7 @@ from skipwise.model.products import product_kind
 from skipwise.training.learner import Learner
 from skipwise.training.machine import COMPILED, COMPILED_AT_MOST, products_on
 from skipwise.training.outset import set_out
-from skipwise.training.precision import BATCHES, choose_precision
+from skipwise.training.precision import BATCHES, GAIN_AT_LEAST, choose_precision
 from skipwise.training.settings import TrainSettings
 from tests.models import tiny_settings
 from tests.training.trained import same_weights, short_run
@@ -42,7 +42,7 @@ class Clocked:
         monkeypatch.setattr(Learner, "try_batch", try_batch)
 
 
-@pytest.mark.parametrize(("bf16", "chosen"), [(80.0, "bf16"), (95.0, "fp32"), (130.0, "fp32")])
+@pytest.mark.parametrize(("bf16", "chosen"), [(70.0, "bf16"), (90.0, "fp32"), (130.0, "fp32")])
 def test_it_is_taken_where_it_clearly_gains_and_the_trial_leaves_no_trace(
     small_dataset: Dataset,
     tmp_path: Path,
@@ -63,7 +63,7 @@ def test_it_is_taken_where_it_clearly_gains_and_the_trial_leaves_no_trace(
     assert clock.tried > 0
     assert found.description["precision"] == chosen
     gain = f"in bf16 a batch goes {100 / bf16:.2f} times as fast here"
-    assert told[0] == {"told": f"training in {chosen}: {gain}"}
+    assert told[0] == {"told": f"training in {chosen}: {gain}, taken from {GAIN_AT_LEAST} on"}
     said = short_run(
         small_dataset, tmp_path / "said", WIDE, f"precision={chosen}", "passes_at_most=1"
     )
@@ -81,7 +81,7 @@ def test_what_the_first_of_a_shape_takes_is_not_timed(
     def try_batch(learner: Learner, batch: Batch, precision: str) -> None:
         if precision == "bf16":
             key = hash(tuple(batch.row.tolist()))
-            clock.ms["bf16"] = 80.0 if key in seen else 900.0
+            clock.ms["bf16"] = 70.0 if key in seen else 900.0
             seen.add(key)
         real(learner, batch, precision)
 

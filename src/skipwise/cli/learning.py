@@ -118,6 +118,7 @@ def train_command(  # noqa: PLR0913, PLR0917 - options of a command
             report=_show_pass if processes.first else None,
         )
         if processes.first:
+            _drop_measured(out)
             _show_run(out)
 
 
@@ -288,6 +289,20 @@ def _show_pass(line: Mapping[str, Any]) -> None:
         f"{line['phase']} pass {line['passes']}: {what} log-loss  {words}{best}",
         soft_wrap=True,
     )
+
+
+def _drop_measured(out: Path) -> None:
+    """Remove what was measured of the model that was replaced; tell."""
+    from skipwise.report.page import REPORT_FILE
+
+    dropped = [out / name for name in (EVALUATION_FILE, REPORT_FILE) if (out / name).is_file()]
+    for file in dropped:
+        file.unlink()
+    if dropped:
+        open_console(stderr=True).print(
+            f"removed {' and '.join(map(str, dropped))}: of the model that was replaced",
+            soft_wrap=True,
+        )
 
 
 def _show_run(out: Path) -> None:

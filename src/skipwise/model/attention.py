@@ -158,7 +158,7 @@ class _Attention(torch.autograd.Function):
 NARROW_FROM = 64
 """Fewer places of rows that differ from batch to batch stay as they are in products: each shape of
 the narrow ones is compiled anew, and they gain nothing."""
-SIZES_BY = 16
+SIZES_BY = 32
 """Sizes of such rows in narrow products are multiples of it."""
 
 

@@ -48,21 +48,21 @@ def product_kind(values: Tensor) -> torch.dtype:
     return kind
 
 
-ROWS_BY = 64
+ROWS_BY = 128
 """Of a matrix' rows a multiple of so many are multiplied at least."""
 
 
 def few_rows(rows: int, by: int = 1) -> int:
-    """Return how many rows stand in a product of so many: the next of 16 numbers an octave.
+    """Return how many rows stand in a product of so many: the next of eight numbers an octave.
 
     Args:
         rows: At least 0.
         by: Of which all those numbers are multiples, a power of 2.
 
     >>> [few_rows(rows) for rows in (3, 99, 300, 1025)], few_rows(3, by=64)
-    ([3, 100, 304, 1088], 64)
+    ([3, 104, 320, 1152], 64)
     """
-    step = max(1 << max(rows.bit_length() - 5, 0), by)
+    step = max(1 << max(rows.bit_length() - 4, 0), by)
     return -(-rows // step) * step
 
 

@@ -62,7 +62,7 @@ def gather(run_path: Path, dataset_path: Path | None = None) -> Findings:
     return Findings(
         run=run,
         passes=_passes(run_path / PROGRESS_FILE),
-        card=_card(run_path / EVALUATION_FILE),
+        card=_card(run_path / EVALUATION_FILE, run.description["checksums"]),
         dataset=dataset,
         why_no_dataset=why,
     )
@@ -92,7 +92,7 @@ def _passes(file: Path) -> tuple[Mapping[str, Any], ...]:
         ) from None
 
 
-def _card(file: Path) -> Mapping[str, Any] | None:
+def _card(file: Path, checksums: Mapping[str, str]) -> Mapping[str, Any] | None:
     if not file.is_file():
         return None
     remedy = "Run `skipwise evaluate` again, or delete it to leave the figures out."
@@ -105,5 +105,10 @@ def _card(file: Path) -> Mapping[str, Any] | None:
     if lacking:
         raise RunError(
             f"{file} lacks {', '.join(lacking)}; it must be what `evaluate` wrote. {remedy}"
+        )
+    if card.get("run", {}).get("checksums") != checksums:
+        raise RunError(
+            f"{file} holds figures of another model; it must hold those of the one that is there, "
+            f"which was trained since. {remedy}"
         )
     return dict(card)

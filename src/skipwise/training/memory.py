@@ -25,7 +25,7 @@ from skipwise.training.settings import TrainSettings
 
 OWN_BYTES = 500_000_000
 """Python, torch and their libraries."""
-NARROW_BYTES = 400_000_000
+NARROW_BYTES = 600_000_000
 """Where products may be taken in bf16: those that are compiled, and copies that are rounded."""
 OUTSET_BYTES = 8_000_000
 """Blocks of counters and of pairs of viewers and videos, when training sets out."""
