@@ -24,7 +24,7 @@ from skipwise.model.batch import Batch
 from skipwise.training.learner import Learner
 from skipwise.training.settings import TrainSettings
 
-GAIN_AT_LEAST = 1.3
+GAIN_AT_LEAST = 1.2
 """How many times faster bf16 must be to be taken: the trial is of hot batches, and what is less, or
 nothing, in a whole training is not worth the memory; and noise is not to decide."""
 BATCHES = 8
