@@ -27,6 +27,12 @@ async function answering(page) {
 const refusal = (status, error) => ({ status, json: { request_id: "r", error } });
 const fault = refusal(500, "a fault of the server; it is logged under request_id.");
 
+/** Wait until the drawer, which a desk opens by itself, has heard from the model. */
+async function answered(page) {
+  await page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+  await page.locator(".why .told[aria-busy='true']").waitFor({ state: "hidden" });
+}
+
 /** Take pictures of every state, with answers that are always the same; let axe look at each. */
 export async function looks(browser, { base, folder }) {
   // Tools put styles of their own into the page; the policy is held to in all other scenarios.
@@ -40,6 +46,7 @@ export async function looks(browser, { base, folder }) {
       const name = `${size}-${colorScheme}-${state}`;
       await page.setViewportSize(VIEWPORTS[size]);
       await page.emulateMedia({ colorScheme });
+      await answered(page);
       await page.screenshot({ path: `${folder}/${name}.png`, style: STILL, animations: "disabled", fullPage });
       if (await page.evaluate(() => document.documentElement.scrollWidth > innerWidth)) wide.push(name);
       if (!await page.evaluate(() => "axe" in window)) await page.evaluate(axe);
