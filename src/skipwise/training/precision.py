@@ -5,8 +5,8 @@
 - bf16 makes products some four times as fast where the processor has it (AMX), and slower
   where it has not; what is rounded is copied, which products of few rows do not pay for. So it is
   timed, and taken where it clearly gains.
-- Products are compiled for each of their few shapes (`products`) when they first occur. That takes
-  less than a second of a training, and is not timed.
+- Products are compiled for each of their few shapes (`products`) when they first occur. That is not
+  timed; where stretches are of all lengths it takes 3 % of a pass (docs/engine.md).
 - Weights, gradients, moments, losses and everything that scores stay in float32.
 - The trial leaves no trace: weights and the state of chance are as before.
 
